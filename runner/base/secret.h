@@ -1,0 +1,20 @@
+#pragma once
+// A value that no logger takes. Loggers have no field for a Secret and %s does not accept one; only
+// code that hands the value to a library calls `.reveal`. Every line that leaves the process through
+// log.h is also masked: a registered secret, its JSON-escaped and its percent-encoded spelling
+// become "***".
+
+#include "runner/base/arena.h"
+
+#include <stddef.h>
+
+typedef struct {
+    const char *reveal; // NULL: not set
+} Secret;
+
+// Makes a Secret and registers it for masking (values under 6 bytes are not masked). For a URI
+// (scheme://user:password@host) its password is registered too.
+Secret secret_make(Arena *arena, const char *value);
+// `text` with every registered secret masked; `text` itself when nothing had to be.
+const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length);
+void secret_forget_all(void); // tests

@@ -1,0 +1,240 @@
+#include "runner/base/sql.h"
+
+#include "runner/base/clock.h"
+#include "runner/base/failpoint.h"
+#include "runner/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUSY_MS = 10000, RETRY_MS = 10 };
+
+struct Sql {
+    sqlite3 *db;
+    bool in_transaction;
+};
+
+static ErrKind kind_of(int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return ERR_TRANSIENT;
+    case SQLITE_CONSTRAINT:
+        return ERR_CONFLICT;
+    case SQLITE_FULL:
+    case SQLITE_IOERR:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+        return ERR_REMOTE;
+    default:
+        return ERR_INTERNAL;
+    }
+}
+
+static bool sqlite_error(sqlite3 *db, int code, const char *what, Err *err)
+{
+    (void)err_set(err, kind_of(code), "store: %s: %s", what, sqlite3_errmsg(db));
+    if ((code & 0xff) == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR)
+        (void)err_hint(err, "make room on the disk that holds the state directory, then try again");
+    return false;
+}
+
+static bool path_of(const char *uri, const char **ret_path, Err *err)
+{
+    if (strcmp(uri, "sqlite::memory:") == 0)
+        *ret_path = ":memory:";
+    else if (strncmp(uri, "sqlite:///", 10) == 0)
+        *ret_path = uri + 9;
+    else
+        return err_set(err, ERR_INPUT, "state: %s is not sqlite:///PATH", uri);
+    return true;
+}
+
+// SQLite makes files with the process's umask; ours must not be readable by others from the start,
+// and -wal and -shm take the mode of the file. One that exists is not opened here: closing it would
+// drop the locks of this process's other connections.
+static bool file_prepare(Arena *arena, const char *path, Err *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return true;
+    if (slash != path &&
+        !file_make_dirs(arena_strndup(arena, path, (size_t)(slash - path)), 0700, err))
+        return false;
+    OWNED(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return fd >= 0 || errno == EEXIST || err_errno(err, errno, "store: cannot make %s", path);
+}
+
+// Going over to WAL wants the file alone and does not wait for it, so two first starts can meet.
+static bool settings_apply(Sql *sql, Err *err)
+{
+    int64_t deadline = clock_monotonic_ms() + BUSY_MS;
+    for (;;) {
+        Err tried = {0};
+        if (sql_script(sql,
+                       "pragma journal_mode=wal; pragma synchronous=full; "
+                       "pragma foreign_keys=on;",
+                       &tried))
+            return true;
+        if (tried.kind != ERR_TRANSIENT || clock_monotonic_ms() > deadline) {
+            *err = tried;
+            return false;
+        }
+        (void)poll(NULL, 0, RETRY_MS);
+    }
+}
+
+bool sql_open(const char *uri, Sql **ret_sql, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    const char *path = "";
+    if (!path_of(uri, &path, err) || !file_prepare(&arena, path, err))
+        return false;
+    sqlite3 *db = NULL;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
+    int code = sqlite3_open_v2(path, &db, flags, NULL);
+    Sql *sql = calloc(1, sizeof *sql);
+    if (sql == NULL)
+        abort();
+    sql->db = db;
+    bool ok = code == SQLITE_OK || sqlite_error(db, code, path, err);
+    (void)sqlite3_busy_timeout(db, BUSY_MS);
+    ok = ok && settings_apply(sql, err);
+    if (!ok) {
+        sql_close(&sql);
+        return false;
+    }
+    *ret_sql = sql;
+    return true;
+}
+
+void sql_close(Sql **sql)
+{
+    if (*sql == NULL)
+        return;
+    (void)sqlite3_close_v2((*sql)->db);
+    free(*sql);
+    *sql = NULL;
+}
+
+bool sql_script(Sql *sql, const char *text, Err *err)
+{
+    int code = sqlite3_exec(sql->db, text, NULL, NULL, NULL);
+    return code == SQLITE_OK || sqlite_error(sql->db, code, "script", err);
+}
+
+static void statement_done(sqlite3_stmt **statement)
+{
+    (void)sqlite3_finalize(*statement);
+}
+
+static bool args_bind(Sql *sql, sqlite3_stmt *statement, const SqlArg *args, size_t count, Err *err)
+{
+    int bound = 0;
+    for (size_t i = 0; i < count; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "$%zu", i + 1);
+        int index = sqlite3_bind_parameter_index(statement, name);
+        if (index == 0)
+            continue; // an argument that this text does not use
+        int code = args[i].type == SQL_INT ? sqlite3_bind_int64(statement, index, args[i].integer)
+                   : args[i].type == SQL_TEXT && args[i].text != NULL
+                       ? sqlite3_bind_text(statement, index, args[i].text, -1, SQLITE_TRANSIENT)
+                       : sqlite3_bind_null(statement, index);
+        if (code != SQLITE_OK)
+            return sqlite_error(sql->db, code, "argument", err);
+        bound++;
+    }
+    return bound == sqlite3_bind_parameter_count(statement) ||
+           err_set(err, ERR_INTERNAL, "store: an argument is missing: %s", sqlite3_sql(statement));
+}
+
+static char **row_take(Arena *arena, sqlite3_stmt *statement, size_t columns)
+{
+    char **row = arena_array(arena, char *, columns);
+    for (size_t i = 0; i < columns; i++) {
+        const unsigned char *text = sqlite3_column_text(statement, (int)i);
+        row[i] = arena_strdup(arena, (const char *)text);
+    }
+    return row;
+}
+
+static bool rows_take(Sql *sql, Arena *arena, sqlite3_stmt *statement, SqlRows *rows, Err *err)
+{
+    size_t capacity = 0;
+    rows->columns = (size_t)sqlite3_column_count(statement);
+    int code = SQLITE_ROW;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        if (rows->count == capacity) {
+            capacity = capacity == 0 ? 16 : capacity * 2;
+            char ***cells = arena_array(arena, char **, capacity);
+            if (rows->count > 0)
+                memcpy(cells, rows->cells, rows->count * sizeof *cells);
+            rows->cells = cells;
+        }
+        rows->cells[rows->count++] = row_take(arena, statement, rows->columns);
+    }
+    if (code != SQLITE_DONE)
+        return sqlite_error(sql->db, code, "statement", err);
+    rows->affected = sqlite3_stmt_readonly(statement) ? 0 : sqlite3_changes64(sql->db);
+    return true;
+}
+
+bool sql_run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, size_t arg_count,
+             SqlRows *ret_rows, Err *err)
+{
+    OWNED(statement_done) sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(sql->db, text, -1, &statement, NULL);
+    if (code != SQLITE_OK)
+        return sqlite_error(sql->db, code, text, err);
+    SqlRows rows = {0};
+    if (!args_bind(sql, statement, args, arg_count, err) ||
+        !rows_take(sql, arena, statement, &rows, err))
+        return false;
+    if (ret_rows != NULL)
+        *ret_rows = rows;
+    return true;
+}
+
+bool sql_begin(Sql *sql, Err *err)
+{
+    if (!sql_script(sql, "begin immediate", err))
+        return false;
+    sql->in_transaction = true;
+    return true;
+}
+
+bool sql_commit(Sql *sql, Err *err)
+{
+    if (!FAILPOINT("sql.commit.before", err) || !sql_script(sql, "commit", err))
+        return false;
+    sql->in_transaction = false;
+    return FAILPOINT("sql.commit.after", err);
+}
+
+void sql_abandon(Sql *sql)
+{
+    if (!sql->in_transaction)
+        return;
+    (void)sqlite3_exec(sql->db, "rollback", NULL, NULL, NULL);
+    sql->in_transaction = false;
+}
+
+const char *sql_cell(const SqlRows *rows, size_t row, size_t column)
+{
+    const char *text = rows->cells[row][column];
+    return text != NULL ? text : "";
+}
+
+int64_t sql_cell_int(const SqlRows *rows, size_t row, size_t column, int64_t fallback)
+{
+    const char *text = rows->cells[row][column];
+    return text != NULL ? strtoll(text, NULL, 10) : fallback;
+}

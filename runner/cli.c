@@ -1,0 +1,163 @@
+#include "runner/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "annotations/keys.h"
+#include "runner/base/clock.h"
+#include "runner/base/json.h"
+#include "runner/base/log.h"
+#include "runner/progress.h"
+
+const CliCommand *cli_find(const char *name)
+{
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strcmp(command->name, name) == 0)
+            return command;
+    return NULL;
+}
+
+const char *cli_did_you_mean(Arena *arena, const char *word, const char *const *names)
+{
+    size_t count = 0;
+    while (names[count] != NULL)
+        count++;
+    Key *keys = arena_array(arena, Key, count + 1);
+    for (size_t i = 0; i < count; i++)
+        keys[i].name = names[i];
+    const char *nearest = keys_nearest(keys, word);
+    return nearest == NULL ? "" : arena_printf(arena, "; did you mean %s?", nearest);
+}
+
+bool cli_says(const Cli *cli)
+{
+    return !cli->values.quiet;
+}
+
+void cli_message(const Cli *cli, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = arena_vprintf(cli->arena, format, args);
+    va_end(args);
+    (void)fprintf(cli->messages, "%s\n", text);
+    (void)fflush(cli->messages);
+}
+
+void cli_json_line(Cli *cli, const json_t *value)
+{
+    (void)fprintf(cli->out, "%s\n", json_text(cli->arena, value));
+    (void)fflush(cli->out);
+}
+
+void cli_json_document(Cli *cli, const json_t *value)
+{
+    if (isatty(fileno(cli->out)))
+        (void)fprintf(cli->out, "%s\n", json_pretty(cli->arena, value));
+    else
+        cli_json_line(cli, value);
+}
+
+json_t *cli_line(const char *kind, const char *run)
+{
+    char stamp[CLOCK_STAMP_BYTES];
+    clock_stamp(clock_wall_ms(), stamp);
+    return json_pack("{s:s, s:s, s:s*}", "time", stamp, "kind", kind, "run", run);
+}
+
+void cli_error(const Cli *cli, const Err *err)
+{
+    const char *red = cli->color ? "\033[31m" : "", *off = cli->color ? "\033[0m" : "";
+    cli_message(cli, "%sgybe: %s%s", red, progress_printable(cli->arena, err->message), off);
+    if (err->hint[0] != '\0')
+        cli_message(cli, "  hint: %s", progress_printable(cli->arena, err->hint));
+}
+
+int cli_fail(Cli *cli, const Err *err)
+{
+    cli_error(cli, err);
+    if (cli->values.json) {
+        OWNED(json_done) json_t *answer = json_pack("{s:o}", "error", json_from_err(err));
+        cli_json_line(cli, answer);
+    }
+    return err_exit_code(err);
+}
+
+// How many columns a text takes on a terminal: its UTF-8 characters.
+static size_t text_width(const char *text)
+{
+    size_t width = 0;
+    for (const char *at = text; *at != '\0'; at++)
+        width += ((unsigned char)*at & 0xC0) != 0x80;
+    return width;
+}
+
+void cli_table(Cli *cli, const char *const *texts, size_t rows, size_t columns)
+{
+    size_t *widths = arena_array(cli->arena, size_t, columns);
+    const char **cells = arena_array(cli->arena, const char *, rows * columns);
+    for (size_t i = 0; i < rows * columns; i++) {
+        cells[i] = progress_printable(cli->arena, texts[i]);
+        size_t width = text_width(cells[i]);
+        if (width > widths[i % columns])
+            widths[i % columns] = width;
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const char **cell = &cells[row * columns];
+        size_t used = columns; // no spaces at the end of a line
+        while (used > 1 && cell[used - 1][0] == '\0')
+            used--;
+        for (size_t i = 0; i < used; i++) {
+            size_t gap = i == used - 1 ? 0 : widths[i] - text_width(cell[i]) + 2;
+            (void)fprintf(cli->out, "%s%*s", cell[i], (int)gap, "");
+        }
+        (void)fprintf(cli->out, "\n");
+    }
+}
+
+// A reader that went away (`gybe schema | head -1`) is no failure; a full disk is.
+static int output_end(Cli *cli, int code)
+{
+    errno = 0;
+    bool failed = fflush(cli->out) != 0 || ferror(cli->out);
+    if (!failed || errno == EPIPE || errno == 0)
+        return code;
+    Err err = {0};
+    (void)err_errno(&err, errno, "cannot write the output");
+    (void)fprintf(cli->messages, "gybe: %s\n", err.message);
+    return code == 0 ? 1 : code;
+}
+
+static int command_run(Cli *cli)
+{
+    if (cli->values.help)
+        return cli_help_show(cli, cli->command, cli->out);
+    if (cli->command == NULL) // --version
+        return cli_version(cli);
+    log_open(STDERR_FILENO, LOG_FORM_TEXT,
+             cli->values.quiet ? LOG_WARNING : cli->values.verbose ? LOG_DEBUG : LOG_INFO);
+    return cli->command->run(cli);
+}
+
+int cli_main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    OWNED(arena_done) Arena arena = {0};
+    Cli cli = {.arena = &arena, .out = stdout, .messages = stderr};
+    if (argc < 2) {
+        (void)cli_help_show(&cli, NULL, stderr);
+        return CLI_EXIT_USAGE;
+    }
+    Err err = {0};
+    bool parsed = cli_parse(&cli, argc, argv, &err);
+    for (int i = 1; !parsed && i < argc; i++) // it may stand behind what is wrong
+        cli.values.json = cli.values.json || strcmp(argv[i], "--json") == 0;
+    const char *no_color = getenv("NO_COLOR");
+    cli.color = isatty(STDERR_FILENO) && !cli.values.no_color &&
+                (no_color == NULL || no_color[0] == '\0');
+    return output_end(&cli, parsed ? command_run(&cli) : cli_fail(&cli, &err));
+}

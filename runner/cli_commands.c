@@ -1,0 +1,278 @@
+// Every command: its options, its help, its function. The order is the one of the overview.
+
+#include "runner/cli.h"
+
+#define VALUE(field, value_name, text) \
+    {.name = #field, .argument = (value_name), .offset = offsetof(CliValues, field), .help = (text)}
+#define END {.name = NULL}
+
+#define REPO \
+    VALUE(repo, "REPO", "an entry of `repositories` in the operator's file: its name, its URL or the\n" \
+                        "real path of its directory; default: the only entry, or the one that is the\n" \
+                        "current directory")
+#define REV \
+    VALUE(rev, "REV", "a commit of the configured branch's history (hash, tag or expression);\n" \
+                      "default: the branch's newest")
+#define MIGRATION \
+    VALUE(migration, "NAME", "which of the repository's migrations; default: the only one")
+#define AS \
+    VALUE(as, "USER", "who is acting; default: the login. Recorded as `USER via os:LOGIN`")
+
+const CliOption cli_common_options[] = {
+    VALUE(config, "FILE", "the operator's file; default: ./gybe.yaml, then\n"
+                          "$XDG_CONFIG_HOME/gybe/gybe.yaml"),
+    {.name = "json",
+     .offset = offsetof(CliValues, json),
+     .help = "machine output on stdout, nothing else there"},
+    VALUE(server, "URL", "talk to a daemon; not supported in this version"),
+    {.name = "quiet",
+     .letter = 'q',
+     .offset = offsetof(CliValues, quiet),
+     .help = "only errors, warnings and results"},
+    {.name = "verbose",
+     .letter = 'v',
+     .offset = offsetof(CliValues, verbose),
+     .help = "more messages"},
+    {.name = "no-color",
+     .offset = offsetof(CliValues, no_color),
+     .help = "no colours, no progress bars that are redrawn; so does NO_COLOR in the\n"
+             "environment"},
+    {.name = "help", .letter = 'h', .offset = offsetof(CliValues, help), .help = "this help"},
+    END,
+};
+
+static const CliOption validate_options[] = {
+    VALUE(repo, "DIR|URL", "the repository: a directory, file:// or https://; default: ."),
+    VALUE(rev, "REV", "any branch, tag, hash or expression that names a commit; default: HEAD"),
+    END,
+};
+
+static const CliOption plan_options[] = {REPO, REV, MIGRATION, END};
+
+static const CliOption run_options[] = {
+    REPO,
+    REV,
+    MIGRATION,
+    AS,
+    {.name = "approve-as",
+     .argument = "USER",
+     .offset = offsetof(CliValues, approve_as),
+     .help = "approve the plan as this person when the run comes to that; the rules of\n"
+             "approval hold: a run is not approved by who started it"},
+    VALUE(until, "STAGE", "end after this stage (plan, replicate, approve, cutover or verify) and\n"
+                          "leave the run open; `gybe retry` goes on"),
+    {.name = "rollback",
+     .offset = offsetof(CliValues, rollback),
+     .help = "go back at the end; not supported in this version"},
+    END,
+};
+
+static const CliOption runs_options[] = {
+    VALUE(state, "STATE", "only runs in this state, such as RUNNING or SUCCEEDED"),
+    END,
+};
+
+static const CliOption approve_options[] = {
+    {.name = "digest",
+     .argument = "D",
+     .required = true,
+     .offset = offsetof(CliValues, digest),
+     .help = "the digest of the plan that you have read, as `gybe status` prints it; at\n"
+             "least its first 12 characters"},
+    AS,
+    VALUE(comment, "TEXT", "why; kept with the approval"),
+    END,
+};
+
+static const CliOption reject_options[] = {
+    {.name = "reason",
+     .argument = "TEXT",
+     .required = true,
+     .offset = offsetof(CliValues, reason),
+     .help = "why; kept with the run"},
+    AS,
+    END,
+};
+
+static const CliOption as_options[] = {AS, END};
+
+static const CliOption finish_options[] = {
+    {.name = "drop-copied",
+     .offset = offsetof(CliValues, drop_copied),
+     .help = "before cutover: also drop the tables that were copied to the target"},
+    AS,
+    END,
+};
+
+static const CliOption schema_options[] = {
+    VALUE(of, "WHAT", "annotation (the default) or runner: the operator's file"),
+    END,
+};
+
+// What every command about one run says.
+#define RUN_TEXT \
+    "RUN is a run's name, the beginning of one if only one run begins so, or\n" \
+    "`latest`."
+
+#define EXITS(...) ((const int[]){__VA_ARGS__, 0})
+
+const CliCommand cli_commands[] = {
+    {.name = "validate",
+     .arguments = "",
+     .purpose = "checks a repository's annotations, all of them and all that is wrong",
+     .text = "Reads `.gybe.yaml`, or all of `.gybe/*.yaml`, from a commit: what is not committed\n"
+             "is not seen. Each problem is one line, `FILE:LINE:COLUMN: key: what is wrong`.\n"
+             "\n"
+             "With --config the profiles that the annotations name must exist there; if the\n"
+             "repository is an entry of `repositories`, they must also be allowed to it and\n"
+             "no annotation may be looser than `policy`.",
+     .example = "gybe validate\n"
+                "gybe validate --repo https://git.example.com/acme/orders.git --rev main",
+     .exits = EXITS(1, 3, 6, 75),
+     .options = validate_options,
+     .run = cli_validate},
+    {.name = "plan",
+     .arguments = "",
+     .purpose = "shows what a run would do, and changes nothing",
+     .text = "Connects to both databases, lists what will be moved with sizes, names what\n"
+             "stands in the way (blockers, with remedies) and what you should know\n"
+             "(warnings), and prints the digest that an approval is bound to.",
+     .example = "gybe plan --config gybe.yaml --repo orders",
+     .exits = EXITS(1, 3, 5, 6, 75),
+     .options = plan_options,
+     .run = cli_plan},
+    {.name = "run",
+     .arguments = "",
+     .purpose = "carries a migration out in the foreground, from plan to verify",
+     .text = "The stages are plan, replicate, approve, cutover and verify. The run waits for\n"
+             "an approval of its plan unless --approve-as gives it; another terminal gives it\n"
+             "with `gybe approve`. Progress is shown as bars on a terminal and as plain lines\n"
+             "elsewhere; with --json the stages' log, progress and metric lines are passed on\n"
+             "to stdout as JSON lines, and the last line is the run's result.\n"
+             "\n"
+             "Ctrl-C cancels the run: its stage stops safely, clients are never left held. A\n"
+             "second Ctrl-C stops the rest at once. `gybe retry` goes on with such a run,\n"
+             "`gybe finish` removes what it made.",
+     .example = "gybe run --repo orders --as ada --approve-as grace\n"
+                "gybe run --repo orders --until replicate",
+     .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
+     .options = run_options,
+     .run = cli_run},
+    {.name = "runs",
+     .arguments = "",
+     .purpose = "lists the runs, the newest first",
+     .text = "States: QUEUED WAITING WAITING_FOR_PIPELINE RUNNING AWAITING_APPROVAL\n"
+             "FOLLOWING, and the ends SUCCEEDED FAILED CANCELED REJECTED EXPIRED ROLLED_BACK\n"
+             "NEEDS_OPERATOR.",
+     .example = "gybe runs --state AWAITING_APPROVAL",
+     .exits = EXITS(1, 3),
+     .options = runs_options,
+     .run = cli_runs},
+    {.name = "status",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "shows one run: its stages, what it waits for, approvals, the last error",
+     .text = RUN_TEXT,
+     .example = "gybe status latest",
+     .exits = EXITS(1, 3),
+     .run = cli_status},
+    {.name = "approve",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "approves the plan of a run that awaits approval",
+     .text = RUN_TEXT "\n"
+             "\n"
+             "The approval is for exactly the plan with this digest and ends after\n"
+             "`approval.expires`. Who started the run, pushed or wrote the commit cannot\n"
+             "approve it; `approval.quorum` says how many people must.",
+     .example = "gybe approve latest --digest 4f1c0a9be2d7 --as grace",
+     .exits = EXITS(1, 3, 4, 7, 8),
+     .options = approve_options,
+     .run = cli_approve},
+    {.name = "reject",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "rejects the plan of a run that awaits approval; the run ends REJECTED",
+     .text = RUN_TEXT,
+     .example = "gybe reject latest --reason \"not before the release\" --as grace",
+     .exits = EXITS(1, 3, 7),
+     .options = reject_options,
+     .run = cli_reject},
+    {.name = "cancel",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "stops a run that is open",
+     .text = RUN_TEXT "\n"
+             "\n"
+             "A stage that is at work stops safely. Before cutover all that gybe made on\n"
+             "either side is removed; the copied tables stay (`gybe finish --drop-copied`\n"
+             "drops them too). Once the traffic is on the target there is nothing to cancel.",
+     .example = "gybe cancel latest",
+     .exits = EXITS(1, 3, 6, 7, 10, 75),
+     .options = as_options,
+     .run = cli_cancel},
+    {.name = "retry",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "goes on with a run that failed, was interrupted or ended at --until",
+     .text = RUN_TEXT "\n"
+             "\n"
+             "Goes on in the foreground from what is true in the databases, like `gybe run`.",
+     .example = "gybe retry latest",
+     .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
+     .options = as_options,
+     .run = cli_retry},
+    {.name = "finish",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "removes all that gybe made on either side",
+     .text = RUN_TEXT "\n"
+             "\n"
+             "Lanes, slots, subscriptions, publications, changed replica identities and\n"
+             "schema `gybe` go away. Safe to repeat. After cutover the way back ends with it;\n"
+             "before cutover it ends the run.",
+     .example = "gybe finish latest",
+     .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
+     .options = finish_options,
+     .run = cli_finish},
+    {.name = "schema",
+     .arguments = "",
+     .purpose = "prints the JSON schema (draft-07) of annotations or of the operator's file",
+     .text = "Editors complete and check by it: put\n"
+             "`# yaml-language-server: $schema=FILE` into the first line.",
+     .example = "gybe schema > gybe.schema.json\n"
+                "gybe schema --of runner",
+     .options = schema_options,
+     .run = cli_schema},
+    {.name = "version",
+     .arguments = "",
+     .purpose = "prints the version of gybe and of the libraries it was built with",
+     .text = "",
+     .example = "gybe version --json",
+     .run = cli_version},
+    {.name = "help",
+     .arguments = "[COMMAND]",
+     .most = 1,
+     .purpose = "explains gybe or one command",
+     .text = "",
+     .example = "gybe help run",
+     .run = cli_help},
+    {.name = "stage",
+     .arguments = "NAME",
+     .least = 1,
+     .most = 1,
+     .purpose = "is how an executor starts a stage: request JSON on stdin, JSON lines on stdout",
+     .text = "NAME is a stage, or `guardian` (holds the clients of a cutover) or `fetch`\n"
+             "(fetches a repository). Nothing for people.",
+     .example = "gybe stage plan < request.json",
+     .exits = EXITS(1, 3, 5, 6, 7, 8, 10, 75),
+     .run = cli_stage,
+     .inner = true},
+    {.name = NULL},
+};

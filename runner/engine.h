@@ -1,0 +1,75 @@
+#pragma once
+// Runs, as the command line (and later the daemon) asks for them: create, drive, approve, look at.
+// There is one engine: `gybe run` drives its own run in the foreground with the same store, scheduler
+// and executor. Not thread-safe: one Engine a thread.
+
+#include "annotations/migration.h"
+#include "annotations/repository.h"
+#include "runner/base/arena.h"
+#include "runner/base/err.h"
+#include "runner/settings.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+typedef struct Engine Engine;
+
+// Opens the store of `settings` (borrowed) and the spool beside it.
+bool engine_open(const Settings *settings, Engine **ret_engine, Err *err);
+void engine_close(Engine **engine); // for OWNED
+
+typedef struct {
+    const SettingsRepository *repository;
+    const Commit *commit;
+    const BlobFile *file; // the annotation
+    const Migration *migration;
+    const char *person;   // who starts it; never approves it
+    const char *recorded; // "USER via os:LOGIN"
+    const char *until;    // stage name; NULL: to the end
+} RunRequest;
+
+// ERR_CONFLICT (exit 7) naming the open run that has the same target.
+bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run, Err *err);
+
+typedef struct {
+    void *context;
+    // A stage's line, or one of the runner's own (kind log). Borrowed.
+    void (*on_line)(void *context, const json_t *line);
+    // The run moved: {"run","state","stage","waiting","digest"}. Borrowed. Here --approve-as acts: the
+    // callback may call engine_approve.
+    void (*on_state)(void *context, const json_t *state);
+} EngineListener;
+
+// Drives the run until it ends, or waits for nothing but a person who is not there (never: it waits),
+// or its `until` is reached. The first signal stops the running stage safely and the run is CANCELED;
+// *ret_result is the run's result line without time and kind: {"run","status","error"?,"data"}; new
+// reference. false only when the engine itself fails (store, disk).
+bool engine_drive(Engine *engine, const char *run, const EngineListener *listener, json_t **ret_result,
+                  Err *err);
+int engine_exit_code(const json_t *result); // CONTRACT section 4
+
+// The plan stage alone, without the store: for `gybe plan`. Changes nothing.
+bool engine_plan(Engine *engine, const RunRequest *request, const EngineListener *listener,
+                 json_t **ret_result, Err *err);
+
+// A unique prefix, or "latest". ERR_NOT_FOUND, or ERR_INPUT listing the matches.
+bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret_run, Err *err);
+// {"run","migration","repository","commit","state","stage","waiting","digest","started_by","created_at",
+//  "ended_at","source","target","error"?,"stages":[{"name","status","attempt","started_at","duration_ms",
+//  "progress","data","error"?}],"approvals":[{"person","decision","digest","comment","at"}]}; new reference
+bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err);
+bool engine_runs_json(Engine *engine, const char *state, json_t **ret_runs, Err *err); // newest first
+
+bool engine_approve(Engine *engine, const char *run, const char *person, const char *recorded,
+                    const char *digest, const char *comment, Err *err);
+bool engine_reject(Engine *engine, const char *run, const char *person, const char *recorded,
+                   const char *reason, Err *err);
+// Asks whoever drives the run to stop it; where nobody does, the caller drives it: it then cleans up
+// (before cutover) and ends CANCELED.
+bool engine_cancel(Engine *engine, const char *run, const char *recorded, Err *err);
+// Does another process that is alive drive this run? If not, it is from now on ours to drive.
+bool engine_driven_elsewhere(Engine *engine, const char *run, bool *ret_elsewhere, Err *err);
+// Makes a failed, canceled or following run ready to go on; `until` is forgotten. Then drive it.
+bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *err);
+// Makes the run ready for its finish stage. Then drive it.
+bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied, Err *err);

@@ -1,0 +1,88 @@
+#include "runner/spool.h"
+
+#include "runner/base/cancel.h"
+#include "runner/base/failpoint.h"
+#include "runner/base/file.h"
+#include "runner/base/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+enum { READ_MAX = 1 << 20, LINES_MAX = 512 };
+
+bool spool_named(const char *directory, const char *name, Arena *arena, Spool *ret_spool, Err *err)
+{
+    const char *dir = arena_printf(arena, "%s/spool", directory);
+    *ret_spool = (Spool){arena_printf(arena, "%s/%s.jsonl", dir, name),
+                         arena_printf(arena, "%s/%s.stderr", dir, name)};
+    return file_make_dirs(dir, 0700, err);
+}
+
+bool spool_create(const Spool *spool, int *ret_fd, int *ret_errors_fd, Err *err)
+{
+    OWNED(fd_close) int fd = open(spool->path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return err_errno(err, errno, "cannot make the spool %s", spool->path);
+    OWNED(fd_close) int errors =
+        open(spool->errors_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (errors < 0)
+        return err_errno(err, errno, "cannot make %s", spool->errors_path);
+    if (!FAILPOINT("spool.create.after", err))
+        return false;
+    *ret_fd = fd;
+    *ret_errors_fd = errors;
+    fd = -1;
+    errors = -1;
+    return true;
+}
+
+bool spool_held(const Spool *spool)
+{
+    OWNED(fd_close) int fd = open(spool->path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret_lines,
+                size_t *ret_count, Err *err)
+{
+    OWNED(fd_close) int fd = open(spool->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, errno, "cannot read the spool %s", spool->path);
+    char *text = arena_alloc(arena, READ_MAX + 1);
+    ssize_t length = pread(fd, text, READ_MAX, *offset);
+    if (length < 0)
+        return err_errno(err, errno, "cannot read the spool %s", spool->path);
+    json_t **lines = arena_array(arena, json_t *, LINES_MAX);
+    size_t count = 0;
+    char *at = text;
+    while (count < LINES_MAX) {
+        char *newline = memchr(at, '\n', (size_t)(text + length - at));
+        if (newline == NULL)
+            break;
+        Err unreadable = {0};
+        if (json_parse("spool", at, (size_t)(newline - at), &lines[count], &unreadable))
+            count++;
+        at = newline + 1;
+    }
+    if (at == text && length == READ_MAX)
+        return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path, READ_MAX);
+    *offset += at - text;
+    *ret_lines = lines;
+    *ret_count = count;
+    return true;
+}
+
+void spool_wait(const Spool *spool, int timeout_ms)
+{
+    OWNED(fd_close) int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (notify >= 0)
+        (void)inotify_add_watch(notify, spool->path, IN_MODIFY | IN_CLOSE_WRITE);
+    struct pollfd fds[2] = {{.fd = notify, .events = POLLIN},
+                            {.fd = cancel_count() == 0 ? cancel_fd() : -1, .events = POLLIN}};
+    (void)poll(fds, 2, timeout_ms);
+}

@@ -1,0 +1,251 @@
+// What a lost guardian left, read from both journals (algorithm A6). `aborted` on the side that served
+// wins over everything; then what stands on the other side; and where neither answers, nobody moves.
+
+#include "stage/switch_parts.h"
+
+#include <string.h>
+
+#include "runner/base/buf.h"
+#include "runner/base/clock.h"
+#include "runner/base/failpoint.h"
+#include "runner/base/json.h"
+#include "runner/base/log.h"
+
+enum { LOOK_MS = 5000, TEXT_LIMIT_BYTES = 1024 * 1024 };
+
+// --- undoing a commit that does not count ---
+
+static char *undo_text(Switch *work)
+{
+    Arena *arena = &work->scratch;
+    Buf text = buf_init(arena, TEXT_LIMIT_BYTES);
+    buf_printf(&text,
+               "UPDATE gybe.journal SET decision = 'aborted', at = clock_timestamp()"
+               " WHERE run = %s AND direction = '%s' AND decision = '%s';",
+               pg_literal(arena, work->request->run), work->direction,
+               decision_name(switch_decided(work->direction)));
+    for (size_t i = 0; i < work->valve_count; i++)
+        buf_printf(&text, "ALTER PUBLICATION %s SET (publish = '');",
+                   pg_identifier(arena, work->valves[i].name));
+    for (size_t i = 0; i < work->lane_count; i++)
+        buf_printf(&text, "ALTER SUBSCRIPTION %s ENABLE;", pg_identifier(arena, work->lanes[i].name));
+    return text.text;
+}
+
+bool switch_undo(Switch *work, Err *err)
+{
+    PgRows rows;
+    const char *values[] = {work->request->run, work->direction,
+                            decision_name(switch_decided(work->direction)),
+                            decision_name(switch_undecided(work->direction))};
+    // A COMMIT of an earlier attempt may still be under way there: this waits for its row lock, and only
+    // then is there something to read.
+    if (!connection_run(work->to.main, &work->scratch,
+                        "UPDATE gybe.journal SET decision = $3, at = clock_timestamp()"
+                        " WHERE run = $1 AND direction = $2 AND decision = 'open'",
+                        (const char *[]){values[0], values[1], values[3]}, 3, NULL, err) ||
+        !connection_run(work->to.main, &work->scratch,
+                        "SELECT count(*) FROM gybe.journal WHERE run = $1 AND direction = $2 AND decision = $3",
+                        values, 3, &rows, err))
+        return err_note(err, "the journal of %s", work->to.what);
+    if (pg_cell_int(&rows, 0, 0, 0) == 0)
+        return true;
+    FencePlan *fence = NULL;
+    if (!fence_prepare(work->to.main, work->request, &work->scratch, &fence, err) ||
+        !FAILPOINT("switch.undo.before", err) || !fence_raise(work->to.main, fence, &work->scratch, err))
+        return err_note(err, "undoing a commit that was overruled");
+    return connection_exec(work->to.main, err, "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT",
+                           undo_text(work)) &&
+           FAILPOINT("switch.undo.after", err);
+}
+
+// --- reading ---
+
+typedef struct {
+    bool reachable;
+    Err why; // not reachable
+    int number;
+    Decision decision;
+} Journal;
+
+static Journal look(SwitchSide *side, const StageRequest *request, const char *direction, Arena *arena)
+{
+    Journal journal = {0};
+    bool exists = false;
+    if (!switch_connect(side, &side->main, &journal.why))
+        return journal;
+    connection_deadline(side->main, clock_monotonic_ms() + LOOK_MS);
+    journal.reachable =
+        journal_exists(side->main, arena, &exists, &journal.why) &&
+        (!exists || journal_read(side->main, request, direction, arena, &journal.number,
+                                 &journal.decision, &journal.why));
+    connection_deadline(side->main, 0);
+    return journal;
+}
+
+static bool unproven(const StageRequest *request, const char *why, const Err *reason, Err *err)
+{
+    err_set(err, ERR_REMOTE, "%s%s%s", why, reason->kind != ERR_NONE ? ": " : "", reason->message);
+    err_hint(err, "clients of %s may be held; when both servers and the poolers answer, `gybe retry %s` goes on",
+             request->traffic.name, request->run);
+    err->exit_code = 10;
+    return false;
+}
+
+// What the rest needs, and only where something is to be done.
+static bool open_rest(Switch *work, bool to_reachable, Err *err)
+{
+    const StageRequest *request = work->request;
+    if (!traffic_open_uncancellable(&request->traffic, &work->traffic, err) ||
+        !switch_addresses(work->traffic, request, work->direction, work->arena, &work->from_address,
+                          &work->to_address, err))
+        return false;
+    return !to_reachable ||
+           (lane_list(work->to.main, request, work->direction, work->arena, &work->lanes,
+                      &work->lane_count, err) &&
+            lane_list(work->to.main, request, switch_opposite(work->direction), work->arena,
+                      &work->valves, &work->valve_count, err));
+}
+
+static bool points_at_from(Switch *work, bool *ret_so, Err *err)
+{
+    TrafficAddress now;
+    if (!traffic_address(work->traffic, &work->scratch, &now, err))
+        return false;
+    *ret_so = strcmp(now.host, work->to_address.host) != 0 ||
+              strcmp(now.port, work->to_address.port) != 0 ||
+              strcmp(now.database, work->to_address.database) != 0;
+    return true;
+}
+
+static bool end_is(Switch *work, SwitchEnd end, Err *failed, SwitchFound *ret_found, Err *err)
+{
+    *ret_found = end == SWITCH_COMMITTED ? FOUND_COMMITTED : FOUND_UNDONE;
+    if (end == SWITCH_ABORTED) {
+        OWNED(json_done) json_t *report =
+            json_pack("{s:s,s:b}", "outcome", switch_end_name(end), "recovered", true);
+        switch_report_write(work, report);
+    }
+    if (end != SWITCH_NEEDS_OPERATOR)
+        return true;
+    *err = *failed;
+    return false;
+}
+
+// `to` does not answer. Safe to go back only if nobody can have been let onto it: every pooler answers
+// and points elsewhere.
+static bool may_undo_without_to(Switch *work, const Journal *to, Err *err)
+{
+    bool elsewhere = false;
+    Err failed = {0};
+    if (!points_at_from(work, &elsewhere, &failed))
+        return unproven(work->request, "neither the other side nor every pooler answers", &failed, err);
+    return elsewhere ||
+           unproven(work->request, "clients were let onto a side that does not answer", &to->why, err);
+}
+
+static bool recover(Switch *work, const Journal *from, const Journal *to, SwitchFound *ret_found, Err *err)
+{
+    Err cause = {0}, failed = {0};
+    bool overruled = from->reachable && from->decision == DECISION_ABORTED && from->number == work->number;
+    bool committed = to->reachable && to->decision == switch_decided(work->direction) &&
+                     to->number == work->number && !overruled;
+    if (!traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch, &failed))
+        return unproven(work->request, "the poolers' files cannot be written", &failed, err);
+    if (committed)
+        return end_is(work, switch_forward(work, &failed), &failed, ret_found, err);
+    if (!from->reachable)
+        return unproven(work->request, "an attempt was left open, and the side that served does not answer",
+                        &from->why, err);
+    if (!to->reachable && !may_undo_without_to(work, to, err))
+        return false;
+    // As if it had been held and fenced: both are lifted where they are there.
+    work->held_at_ns = clock_monotonic_ns();
+    work->fence_touched = true;
+    err_set(&cause, ERR_TRANSIENT, "attempt %d was left by a guardian that is gone", work->number);
+    if (!overruled)
+        return end_is(work, switch_abort(work, &cause, &failed), &failed, ret_found, err);
+    return (!to->reachable || switch_undo(work, err)) &&
+           end_is(work, switch_put_back(work, &cause, &failed), &failed, ret_found, err);
+}
+
+// An attempt whose guardian came to its end: all was put back, the poolers too. Without its report it may
+// have died between lifting the fence and letting the clients go.
+static bool was_put_back(Switch *work, int number, Arena *arena, bool *ret_so, Err *err)
+{
+    OWNED(json_done) json_t *report = NULL;
+    if (!switch_read_report(work->from.main, work->request, work->direction, number, arena, &report, err))
+        return false;
+    *ret_so = strcmp(json_get_string(report, "outcome", ""), switch_end_name(SWITCH_ABORTED)) == 0;
+    return true;
+}
+
+// Aborted on the side that serves, and on the other not open and not committed.
+static bool is_aborted(const Switch *work, const Journal *from, const Journal *to)
+{
+    bool overruled = to->number == from->number && (to->decision == DECISION_OPEN ||
+                                                    to->decision == switch_decided(work->direction));
+    return from->decision == DECISION_ABORTED && to->number <= from->number && !overruled;
+}
+
+// Nothing to take up: no attempt, or the last one was aborted on both sides and nothing of it stands.
+static bool is_settled(Switch *work, const Journal *from, const Journal *to, Arena *arena, bool *ret_settled,
+                       Err *err)
+{
+    // Whether there is an attempt at all is known from either side: both have it before anyone is held.
+    *ret_settled = (from->reachable || to->reachable) && work->number == 0;
+    if (*ret_settled || !from->reachable || !to->reachable || !is_aborted(work, from, to))
+        return true;
+    bool up = false, put_back = false;
+    if (!fence_is_up(work->from.main, arena, &up, err) ||
+        !was_put_back(work, from->number, arena, &put_back, err))
+        return false;
+    *ret_settled = !up && put_back;
+    return true;
+}
+
+bool switch_recover(const StageRequest *request, const char *direction, Arena *arena,
+                    SwitchFound *ret_found, int *ret_number, Err *err)
+{
+    Switch *work = arena_alloc(arena, sizeof *work);
+    work->request = request;
+    work->direction = direction;
+    work->arena = arena;
+    work->from = (SwitchSide){.profile = switch_from(request, direction), .what = "the side that serves"};
+    work->to = (SwitchSide){.profile = switch_to(request, direction), .what = "the other side"};
+    Journal from = look(&work->from, request, direction, arena);
+    Journal to = look(&work->to, request, direction, arena);
+    work->number = from.number > to.number ? from.number : to.number;
+    bool settled = false, done = false;
+    Err failed = {0};
+    SwitchFound found = FOUND_NOTHING;
+    if (!from.reachable && !to.reachable)
+        unproven(request, "neither server answers", &from.why, &failed);
+    else if (is_settled(work, &from, &to, arena, &settled, &failed))
+        done = settled || (open_rest(work, to.reachable, &failed) &&
+                           recover(work, &from, &to, &found, &failed));
+    if (done) {
+        *ret_found = found;
+        *ret_number = work->number;
+    } else {
+        *err = failed;
+    }
+    switch_close(&work);
+    return done;
+}
+
+bool switch_read_report(Connection *to, const StageRequest *request, const char *direction, int number,
+                        Arena *arena, json_t **ret_report, Err *err)
+{
+    PgRows rows;
+    const char *values[] = {request->run, direction, arena_printf(arena, "%d", number)};
+    if (!connection_run(to, arena,
+                        "SELECT report FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
+                        values, ARRAY_LEN(values), &rows, err))
+        return false;
+    if (rows.count == 0 || rows.cells[0][0] == NULL) {
+        *ret_report = json_object();
+        return true;
+    }
+    return json_parse("the journal's report", rows.cells[0][0], strlen(rows.cells[0][0]), ret_report, err);
+}
