@@ -18,7 +18,8 @@ static char *path_join(Arena *arena, const char *path, const char *name)
 
 static Place place_item(Reading *reading, const Place *list, size_t i, void *at)
 {
-    return (Place){list->node->values[i], arena_printf(reading->arena, "%s[%zu]", list->path, i), at};
+    return (Place){list->node->values[i], arena_printf(reading->arena, "%s[%zu]", list->path, i),
+                   at};
 }
 
 // --- lists and maps --------------------------------------------------------------------------
@@ -168,8 +169,8 @@ static bool read_secrets(Reading *reading, const Key *key, const Place *place)
 static KeyReader reader_of(KeyType type)
 {
     static const KeyReader readers[] = {
-        [KEY_TEXTS] = read_texts, [KEY_OBJECT] = read_object,
-        [KEY_LIST] = read_list,   [KEY_MAP] = read_map,
+        [KEY_TEXTS] = read_texts,     [KEY_OBJECT] = read_object,
+        [KEY_LIST] = read_list,       [KEY_MAP] = read_map,
         [KEY_SECRETS] = read_secrets, [KEY_NAMED_TEXTS] = read_named_texts,
     };
     KeyReader scalar = key_scalar_reader(type);
@@ -267,7 +268,8 @@ static void key_read(Reading *reading, const Key *key, bool reference, const Pla
         (void)key_read_secret_reference(reading, place);
     else if (reference)
         (void)read_secret_list(reading, key, place, true);
-    else if (key_scalar_reader(key->type) != NULL && place->node->type != YAML_SCALAR)
+    else if (key_scalar_reader(key->type) != NULL && key->type != KEY_SECRET &&
+             place->node->type != YAML_SCALAR)
         (void)key_wrong(reading, place, "expected one value, got a %s",
                         place->node->type == YAML_MAPPING ? "mapping" : "list");
     else
@@ -289,7 +291,8 @@ static void pair_read(Reading *reading, const Key *keys, const Place *place, siz
     Place at = {place->node->values[i], path_join(reading->arena, place->path, name->text),
                 (char *)place->at + key->offset};
     if (given[key - keys])
-        (void)key_wrong(reading, &at, "given twice: write either %s or %sFrom", key->name, key->name);
+        (void)key_wrong(reading, &at, "given twice: write either %s or %sFrom", key->name,
+                        key->name);
     else
         key_read(reading, key, reference, &at);
     given[key - keys] = true;
@@ -339,10 +342,9 @@ static void keys_read_into(Reading *reading, const Key *keys, const Place *place
         pair_read(reading, keys, place, i, given);
     for (const Key *key = keys; key->name != NULL; key++)
         if (key->required && !given[key - keys])
-            (void)key_wrong(reading, place, "missing key \"%s\"%s", key->name,
-                            is_secret(key)
-                                ? arena_printf(reading->arena, " (or \"%sFrom\")", key->name)
-                                : "");
+            (void)key_wrong(
+                reading, place, "missing key \"%s\"%s", key->name,
+                is_secret(key) ? arena_printf(reading->arena, " (or \"%sFrom\")", key->name) : "");
 }
 
 static void duplicates_list(Reading *reading, const YamlNode *node, const char *path)

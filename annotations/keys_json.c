@@ -26,7 +26,8 @@ static json_t *value_json(const Key *key, const void *at)
     case KEY_NAME:
     case KEY_CHOICE:
     case KEY_WINDOW:
-        return *(const char *const *)at == NULL ? json_null() : json_string(*(const char *const *)at);
+        return *(const char *const *)at == NULL ? json_null()
+                                                : json_string(*(const char *const *)at);
     case KEY_BOOL:
         return json_boolean(*(const bool *)at);
     case KEY_INTEGER:
@@ -59,7 +60,8 @@ static bool strings_from(const json_t *list, Arena *arena, Strings *ret_strings)
     Strings strings = {.items = arena_array(arena, const char *, json_array_size(list) + 1)};
     size_t i;
     const json_t *item;
-    json_array_foreach((json_t *)list, i, item) {
+    json_array_foreach((json_t *)list, i, item)
+    {
         if (!json_is_string(item))
             return false;
         strings.items[strings.count++] = arena_strdup(arena, json_string_value(item));
@@ -159,8 +161,8 @@ static const char *kind_text(const Key *key, Arena *arena)
 static void reference_add(Buf *buf, const Key *keys, const char *prefix, Arena *arena)
 {
     for (const Key *key = keys; key->name != NULL; key++) {
-        const char *path = prefix[0] == '\0' ? key->name
-                                             : arena_printf(arena, "%s.%s", prefix, key->name);
+        const char *path =
+            prefix[0] == '\0' ? key->name : arena_printf(arena, "%s.%s", prefix, key->name);
         if (key->children != NULL) {
             const char *mark = key->type == KEY_LIST ? "[]" : key->type == KEY_MAP ? ".NAME" : "";
             reference_add(buf, key->children, arena_printf(arena, "%s%s", path, mark), arena);

@@ -160,31 +160,40 @@ static bool amount_put(Reading *reading, const Key *key, const Place *place, int
     return true;
 }
 
-// 0x10 and 4.0 are whole numbers to YAML and to JSON schema. 010 is 10 or 8, depending on whom one
-// asks: refused. false with *ret_large: a number, but too large for us.
+// 4.0 is a whole number to YAML and to JSON schema.
+static bool whole_real(const char *text, int64_t *ret_value, bool *ret_large)
+{
+    double real = strtod(text, NULL);
+    bool whole = isfinite(real) && floor(real) == real;
+    *ret_large = whole && fabs(real) > 1e15;
+    if (!whole || *ret_large)
+        return false;
+    *ret_value = (int64_t)real;
+    return true;
+}
+
+// So are 0x10 and 0o17. 010 is 10 or 8, depending on whom one asks: refused. false with *ret_large: a
+// number, but too large for us.
 static bool whole_number(const YamlNode *node, int64_t *ret_value, bool *ret_large)
 {
     const char *text = node->text;
     YamlMeaning meaning = yaml_meaning(node);
     *ret_large = false;
-    if (meaning == YAML_MEANS_REAL) {
-        double real = strtod(text[0] == '+' ? text + 1 : text, NULL);
-        bool whole = isfinite(real) && floor(real) == real;
-        *ret_large = whole && fabs(real) > 1e15;
-        *ret_value = whole && !*ret_large ? (int64_t)real : 0;
-        return whole && !*ret_large;
-    }
+    if (meaning == YAML_MEANS_REAL)
+        return whole_real(text, ret_value, ret_large);
     if (meaning != YAML_MEANS_INTEGER)
         return false;
-    bool octal = strncmp(text, "0o", 2) == 0;
-    bool hex = strncmp(text, "0x", 2) == 0;
-    const char *figures = text + (text[0] == '-' || text[0] == '+' ? 1 : 0);
-    if (!octal && !hex && figures[0] == '0' && figures[1] != '\0')
+    int base = strncmp(text, "0o", 2) == 0 ? 8 : strncmp(text, "0x", 2) == 0 ? 16 : 10;
+    const char *figures = text + strspn(text, "+-");
+    if (base == 10 && figures[0] == '0' && figures[1] != '\0')
         return false;
     errno = 0;
-    *ret_value = strtoll(octal ? text + 2 : text, NULL, octal ? 8 : hex ? 16 : 10);
+    int64_t value = strtoll(base == 8 ? text + 2 : text, NULL, base);
     *ret_large = errno == ERANGE;
-    return !*ret_large;
+    if (*ret_large)
+        return false;
+    *ret_value = value;
+    return true;
 }
 
 static bool read_integer(Reading *reading, const Key *key, const Place *place)
@@ -238,8 +247,9 @@ bool key_read_secret(Reading *reading, const Key *key, const Place *place)
     (void)key;
     if (place->node->type != YAML_SCALAR || yaml_meaning(place->node) == YAML_MEANS_NULL ||
         place->node->text[0] == '\0')
-        return key_wrong(reading, place, "expected a text; for a reference append From to the key, "
-                                         "and write {env: NAME} or {file: PATH}");
+        return key_wrong(reading, place,
+                         "expected a text; for a reference append From to the key, "
+                         "and write {env: NAME} or {file: PATH}");
     *(Secret *)place->at = secret_make(reading->arena, place->node->text);
     return true;
 }
@@ -279,8 +289,9 @@ bool key_read_secret_reference(Reading *reading, const Place *place)
     const YamlNode *one = env != NULL ? env : file;
     if (place->node->type != YAML_MAPPING || place->node->count != 1 || one == NULL)
         return key_wrong(reading, place, "expected {env: NAME} or {file: PATH}");
-    Place inside = {one, arena_printf(reading->arena, "%s.%s", place->path,
-                                      env != NULL ? "env" : "file"), place->at};
+    Place inside = {
+        one, arena_printf(reading->arena, "%s.%s", place->path, env != NULL ? "env" : "file"),
+        place->at};
     static const Key any = {.type = KEY_TEXT};
     if (!key_text_fits(reading, &any, &inside))
         return false;

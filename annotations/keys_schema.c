@@ -22,8 +22,8 @@ static json_t *text_schema(const Key *key)
 
 static json_t *reference_schema(void)
 {
-    json_t *properties = json_pack("{s:o, s:o}", "env", text_schema(&(Key){0}), "file",
-                                   text_schema(&(Key){0}));
+    json_t *properties =
+        json_pack("{s:o, s:o}", "env", text_schema(&(Key){0}), "file", text_schema(&(Key){0}));
     return json_pack("{s:s, s:o, s:b, s:i, s:i}", "type", "object", "properties", properties,
                      "additionalProperties", 0, "minProperties", 1, "maxProperties", 1);
 }
@@ -79,8 +79,8 @@ static json_t *amount_schema(const Key *key)
         if (least > most)
             continue;
         const char *range = key_range_pattern(&arena, least, most);
-        pattern = arena_printf(&arena, "%s%s0*(%s)%s", pattern, pattern[0] != '\0' ? "|" : "", range,
-                               *unit);
+        pattern = arena_printf(&arena, "%s%s0*(%s)%s", pattern, pattern[0] != '\0' ? "|" : "",
+                               range, *unit);
     }
     return pattern_schema(arena_printf(&arena, "^(%s)$", pattern));
 }
@@ -111,7 +111,8 @@ static json_t *scalar_schema(const Key *key)
     case KEY_WINDOW:
         return pattern_schema(WINDOW_SCHEMA_PATTERN);
     case KEY_SECRET:
-        return json_pack("{s:[s, s, s], s:i}", "type", "string", "number", "boolean", "minLength", 1);
+        return json_pack("{s:[s, s, s], s:i}", "type", "string", "number", "boolean", "minLength",
+                         1);
     default:
         return text_schema(key);
     }
@@ -123,7 +124,8 @@ static json_t *names_schema(const Key *key, json_t *values)
 {
     json_t *schema = json_pack("{s:s, s:o}", "type", "object", "additionalProperties", values);
     if (key->pattern != NULL)
-        (void)json_object_set_new(schema, "propertyNames", json_pack("{s:s}", "pattern", key->pattern));
+        (void)json_object_set_new(schema, "propertyNames",
+                                  json_pack("{s:s}", "pattern", key->pattern));
     return schema;
 }
 
@@ -165,10 +167,9 @@ static void secret_add(json_t *schema, const Key *key, const char *from)
     (void)json_object_set_new(json_object_get(schema, "properties"), from, reference);
     if (json_object_get(schema, "allOf") == NULL)
         (void)json_object_set_new(schema, "allOf", json_array());
-    json_t *rule = key->required
-                       ? json_pack("{s:[{s:[s]}, {s:[s]}]}", "oneOf", "required", key->name,
-                                   "required", from)
-                       : json_pack("{s:{s:[s, s]}}", "not", "required", key->name, from);
+    json_t *rule = key->required ? json_pack("{s:[{s:[s]}, {s:[s]}]}", "oneOf", "required",
+                                             key->name, "required", from)
+                                 : json_pack("{s:{s:[s, s]}}", "not", "required", key->name, from);
     (void)json_array_append_new(json_object_get(schema, "allOf"), rule);
 }
 

@@ -4,15 +4,16 @@
 #include <string.h>
 
 #define AT(type, field) .offset = offsetof(type, field)
-#define MS_PER_S 1000LL
-#define MS_PER_DAY (86400LL * MS_PER_S)
+#define MS_PER_S        1000LL
+#define MS_PER_DAY      (86400LL * MS_PER_S)
 
 static const char *const methods[] = {"logical", NULL};
 static const char *const no_primary_key[] = {"full", "refuse", NULL};
 static const char *const checksums[] = {"full", "sample", "none", NULL};
 
 static const Key staging_keys[] = {
-    {"source", KEY_TEXT, AT(MigrationStaging, source), .help = "staging connection to rehearse from"},
+    {"source", KEY_TEXT, AT(MigrationStaging, source),
+     .help = "staging connection to rehearse from"},
     {"target", KEY_TEXT, AT(MigrationStaging, target), .help = "staging connection to rehearse to"},
     {"traffic", KEY_TEXT, AT(MigrationStaging, traffic), .help = "staging traffic profile"},
     {0}};
@@ -21,14 +22,15 @@ static const Key scope_keys[] = {
     {"schemas", KEY_TEXTS, AT(MigrationScope, schemas),
      .help = "globs of schemas to move; every user schema when not given"},
     {"exclude", KEY_TEXTS, AT(MigrationScope, exclude), .pattern = "^[^.]+[.].+$",
-     .form = "write schema.table, as in public.audit_*", .help = "globs of schema.table to leave out"},
+     .form = "write schema.table, as in public.audit_*",
+     .help = "globs of schema.table to leave out"},
     {0}};
 
 static const Key replicate_keys[] = {
-    {"method", KEY_CHOICE, AT(MigrationReplicate, method), .fallback = "logical", .choices = methods,
-     .help = "how rows get across"},
-    {"jobs", KEY_INTEGER, AT(MigrationReplicate, jobs), .fallback = "4", .minimum = 1, .maximum = 64,
-     .help = "copies and index builds at once"},
+    {"method", KEY_CHOICE, AT(MigrationReplicate, method), .fallback = "logical",
+     .choices = methods, .help = "how rows get across"},
+    {"jobs", KEY_INTEGER, AT(MigrationReplicate, jobs), .fallback = "4", .minimum = 1,
+     .maximum = 64, .help = "copies and index builds at once"},
     {"maxSlotRetention", KEY_SIZE, AT(MigrationReplicate, max_slot_retention_bytes),
      .fallback = "20GB", .minimum = 16LL << 20, .maximum = 1LL << 50,
      .help = "WAL that the slots may hold back on the source before gybe gives up"},
@@ -71,8 +73,8 @@ static const Key slo_keys[] = {
     {0}};
 
 static const Key verify_keys[] = {
-    {"checksum", KEY_CHOICE, AT(MigrationVerify, checksum), .fallback = "full", .choices = checksums,
-     .help = "compare every row by hash, a sample, or none"},
+    {"checksum", KEY_CHOICE, AT(MigrationVerify, checksum), .fallback = "full",
+     .choices = checksums, .help = "compare every row by hash, a sample, or none"},
     {"workload", KEY_TEXT, AT(MigrationVerify, workload),
      .help = "file of read-only queries in this repository, `-- name:` before each"},
     {"duration", KEY_DURATION, AT(MigrationVerify, duration_ms), .fallback = "30s",
@@ -126,8 +128,7 @@ static const Key document_keys[] = {
      .help = "DatabaseMigration"},
     {"metadata", KEY_OBJECT, .offset = 0, .children = metadata_keys, .required = true,
      .help = "who and what"},
-    {"spec", KEY_OBJECT, .offset = 0, .children = spec_keys, .required = true,
-     .help = "the move"},
+    {"spec", KEY_OBJECT, .offset = 0, .children = spec_keys, .required = true, .help = "the move"},
     {0}};
 
 void migration_read(Arena *arena, const YamlNode *document, Migration *ret_migration,

@@ -22,7 +22,8 @@ static void problems_grow(Problems *problems)
     problems->capacity = capacity;
 }
 
-void problem_add(Problems *problems, int line, int column, const char *path, const char *format, ...)
+void problem_add(Problems *problems, int line, int column, const char *path, const char *format,
+                 ...)
 {
     if (problems->count == problems->capacity)
         problems_grow(problems);
@@ -70,9 +71,9 @@ json_t *problems_json(const Problems *problems)
     json_t *list = json_array();
     for (size_t i = 0; i < problems->count; i++) {
         const Problem *problem = &problems->items[i];
-        (void)json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:s}", "file", problems->file, "line", problem->line,
-                            "column", problem->column, "message", problem->text));
+        (void)json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s}", "file", problems->file,
+                                                    "line", problem->line, "column",
+                                                    problem->column, "message", problem->text));
     }
     return list;
 }

@@ -23,8 +23,8 @@ typedef struct {
 Problems problems_init(Arena *arena, const char *file);
 __attribute__((format(printf, 5, 6))) void problem_add(Problems *problems, int line, int column,
                                                        const char *path, const char *format, ...);
-void problems_sort(Problems *problems); // by line, column
-char *problems_text(const Problems *problems); // one a line, no trailing newline
+void problems_sort(Problems *problems);          // by line, column
+char *problems_text(const Problems *problems);   // one a line, no trailing newline
 json_t *problems_json(const Problems *problems); // [{file,line,column,message}]
 // ERR_INPUT with problems_text as the message when there are any (the text is cut to fit an Err: the
 // CLI prints problems_text itself).

@@ -78,8 +78,8 @@ char *repository_local_path(Arena *arena, const char *location)
         from += 9;
     char *path = arena_alloc(arena, strlen(from) + 1);
     for (char *to = path; *from != '\0'; to++) {
-        bool coded = from[0] == '%' && isxdigit((unsigned char)from[1]) &&
-                     isxdigit((unsigned char)from[2]);
+        bool coded =
+            from[0] == '%' && isxdigit((unsigned char)from[1]) && isxdigit((unsigned char)from[2]);
         int byte = coded ? hex_digit(from[1]) * 16 + hex_digit(from[2]) : 0;
         *to = byte != 0 ? (char)byte : *from;
         from += byte != 0 ? 3 : 1;
@@ -102,13 +102,25 @@ static const char *user_name(Arena *arena, uid_t uid)
 static bool owner_error(Arena *arena, const char *path, Err *err)
 {
     struct stat info;
-    const char *owner = stat(path, &info) == 0 && info.st_uid != geteuid()
-                            ? user_name(arena, info.st_uid)
-                            : "another user";
+    const char *inside = arena_printf(arena, "%s/.git", path);
+    const char *owner = "another user";
+    if ((stat(path, &info) == 0 && info.st_uid != geteuid()) ||
+        (stat(inside, &info) == 0 && info.st_uid != geteuid()))
+        owner = user_name(arena, info.st_uid);
     const char *self = user_name(arena, geteuid());
-    (void)err_set(err, ERR_REMOTE, "%s: the repository belongs to %s, not to %s", path, owner, self);
-    return err_hint(err, "run gybe as %s, or clone it to a directory of %s's own (git clone --mirror)",
+    (void)err_set(err, ERR_REMOTE, "%s: the repository belongs to %s, not to %s", path, owner,
+                  self);
+    return err_hint(err,
+                    "run gybe as %s, or clone it to a directory of %s's own (git clone --mirror)",
                     owner, self);
+}
+
+// 1.5 looks for safe.directory, finds no configuration and says only that.
+static bool owner_refused(int rc)
+{
+    const git_error *last = git_error_last();
+    return rc == GIT_EOWNER || (rc == GIT_ENOTFOUND && last != NULL && last->message != NULL &&
+                                strstr(last->message, "safe.directory") != NULL);
 }
 
 static bool missing_error(const char *path, const char *location, Err *err)
@@ -135,13 +147,13 @@ static bool open_in_place(Repository *repository, const char *path, bool exact, 
     int rc = git_repository_open_ext(&repository->git, path, flags, NULL);
     if (rc == 0)
         return true;
+    if (owner_refused(rc))
+        return owner_error(&repository->arena, path, err);
     if (rc == GIT_ENOTFOUND) {
         (void)err_set(err, ERR_NOT_FOUND, "%s: there is no git repository", path);
         return err_hint(err, "name a directory of the service's repository, or run git init and "
                              "commit a .gybe.yaml");
     }
-    if (rc == GIT_EOWNER)
-        return owner_error(&repository->arena, path, err);
     return library_error(err, ERR_REMOTE, path, "cannot open the repository");
 }
 
@@ -162,8 +174,8 @@ static bool address_fits(const char *location, Err *err)
     if (strncmp(location, "https://", 8) == 0)
         return authority > 0 || err_set(err, ERR_INPUT, "%s: the address names no host", location);
     bool ssh = strncmp(location, "ssh://", 6) == 0 || strncmp(location, "git+ssh://", 10) == 0;
-    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported%s", location, (int)scheme - 3, location,
-                  ssh ? " yet" : "");
+    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported%s", location, (int)scheme - 3,
+                  location, ssh ? " yet" : "");
     return err_hint(err, "use https://, file:// or a path");
 }
 
@@ -231,14 +243,16 @@ static bool revision_fits(const char *location, const char *revision, Err *err)
 {
     static const char *const searches[] = {":/", "^{/", "@{"};
     if (revision[0] == '\0' || strlen(revision) > REVISION_MAX)
-        return err_set(err, ERR_INPUT, "%s: a revision has 1 to %d characters", location, REVISION_MAX);
+        return err_set(err, ERR_INPUT, "%s: a revision has 1 to %d characters", location,
+                       REVISION_MAX);
     for (const char *c = revision; *c != '\0'; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             return err_set(err, ERR_INPUT, "%s: the revision holds control characters", location);
     for (size_t i = 0; i < ARRAY_LEN(searches); i++)
         if (strstr(revision, searches[i]) != NULL) {
-            (void)err_set(err, ERR_INPUT, "%s: \"%s\": searching revisions with \"%s\" is not supported",
-                          location, revision, searches[i]);
+            (void)err_set(err, ERR_INPUT,
+                          "%s: \"%s\": searching revisions with \"%s\" is not supported", location,
+                          revision, searches[i]);
             return err_hint(err, "name a branch, a tag or a commit");
         }
     return true;
@@ -272,7 +286,8 @@ static bool branch_head(Repository *repository, const char *branch, git_oid *ret
     const char *name = arena_printf(&repository->arena, "refs/heads/%s", branch);
     if (git_reference_name_to_id(ret_oid, repository->git, name) == 0)
         return true;
-    (void)err_set(err, ERR_NOT_FOUND, "%s: there is no branch \"%s\"", repository->location, branch);
+    (void)err_set(err, ERR_NOT_FOUND, "%s: there is no branch \"%s\"", repository->location,
+                  branch);
     return err_hint(err, "push it, or name another one");
 }
 
@@ -316,8 +331,8 @@ bool repository_branch_holds(Repository *repository, const char *branch, const C
         return false;
     if (git_oid_fromstr(&oid, commit->commit) != 0)
         return library_error(err, ERR_INTERNAL, repository->location, commit->commit);
-    int held = git_oid_equal(&head, &oid) ? 1
-                                          : git_graph_descendant_of(repository->git, &head, &oid);
+    int held =
+        git_oid_equal(&head, &oid) ? 1 : git_graph_descendant_of(repository->git, &head, &oid);
     if (held < 0)
         return library_error(err, ERR_REMOTE, repository->location, "cannot walk the history");
     *ret_held = held == 1;
@@ -362,7 +377,8 @@ static bool size_fits(Repository *repository, const git_oid *oid, const char *pa
     if (git_repository_odb(&odb, repository->git) != 0 ||
         git_odb_read_header(&size, &type, odb, oid) != 0)
         return library_error(err, ERR_REMOTE, repository->location, path);
-    return size <= limit || err_set(err, ERR_INPUT, "%s is larger than %zu KiB", path, limit / 1024);
+    return size <= limit ||
+           err_set(err, ERR_INPUT, "%s is larger than %zu KiB", path, limit / 1024);
 }
 
 static bool entry_read(Repository *repository, const git_tree_entry *entry, const char *path,
@@ -374,8 +390,8 @@ static bool entry_read(Repository *repository, const git_tree_entry *entry, cons
         return false;
     if (git_blob_lookup(&blob, repository->git, git_tree_entry_id(entry)) != 0)
         return library_error(err, ERR_REMOTE, repository->location, path);
-    *ret_file = (BlobFile){.path = arena_strdup(arena, path),
-                           .length = (size_t)git_blob_rawsize(blob)};
+    *ret_file =
+        (BlobFile){.path = arena_strdup(arena, path), .length = (size_t)git_blob_rawsize(blob)};
     char *text = arena_alloc(arena, ret_file->length + 1);
     if (ret_file->length > 0)
         memcpy(text, git_blob_rawcontent(blob), ret_file->length);
@@ -410,7 +426,8 @@ static bool folder_read(Repository *repository, const git_tree_entry *folder, Ar
 {
     OWNED(tree_done) git_tree *tree = NULL;
     if (git_tree_entry_filemode(folder) != GIT_FILEMODE_TREE)
-        return err_set(err, ERR_INPUT, ".gybe is not a directory; commit .gybe.yaml or .gybe/*.yaml");
+        return err_set(err, ERR_INPUT,
+                       ".gybe is not a directory; commit .gybe.yaml or .gybe/*.yaml");
     if (git_tree_lookup(&tree, repository->git, git_tree_entry_id(folder)) != 0)
         return library_error(err, ERR_REMOTE, repository->location, ".gybe");
     BlobFile *files = arena_array(arena, BlobFile, ANNOTATIONS_MAX);
@@ -420,7 +437,8 @@ static bool folder_read(Repository *repository, const git_tree_entry *folder, Ar
         if (!yaml_name(git_tree_entry_name(entry)))
             continue;
         if (count == ANNOTATIONS_MAX)
-            return err_set(err, ERR_INPUT, ".gybe/ holds more than %d annotations", ANNOTATIONS_MAX);
+            return err_set(err, ERR_INPUT, ".gybe/ holds more than %d annotations",
+                           ANNOTATIONS_MAX);
         const char *path = arena_printf(arena, ".gybe/%s", git_tree_entry_name(entry));
         if (!entry_read(repository, entry, path, ANNOTATION_BYTES_MAX, arena, &files[count++], err))
             return false;
@@ -451,12 +469,13 @@ bool repository_annotations(Repository *repository, const Commit *commit, Arena 
     BlobFile *files = NULL;
     size_t count = 0;
     // Beside .gybe.yaml a file that happens to be called .gybe is none of our business.
-    bool look = folder != NULL &&
-                (single == NULL || git_tree_entry_filemode(folder) == GIT_FILEMODE_TREE);
+    bool look =
+        folder != NULL && (single == NULL || git_tree_entry_filemode(folder) == GIT_FILEMODE_TREE);
     if (look && !folder_read(repository, folder, arena, &files, &count, err))
         return false;
     if (single != NULL && count > 0)
-        return err_set(err, ERR_INPUT, "both .gybe.yaml and .gybe/*.yaml are in commit %.12s; keep one",
+        return err_set(err, ERR_INPUT,
+                       "both .gybe.yaml and .gybe/*.yaml are in commit %.12s; keep one",
                        commit->commit);
     if (single == NULL && count == 0)
         return nothing_found(tree, commit, err);

@@ -14,16 +14,16 @@
 typedef struct Repository Repository;
 
 typedef struct {
-    const char *location;   // path or URL
-    const char *branch;     // what repository_resolve(NULL) means; NULL: HEAD
-    const char *username;   // for https; NULL: none
+    const char *location; // path or URL
+    const char *branch;   // what repository_resolve(NULL) means; NULL: HEAD
+    const char *username; // for https; NULL: none
     Secret token;
     int64_t size_limit_bytes; // 0: 1 GB
     int64_t fetch_timeout_ms; // 0: 5 min
 } RepositorySpec;
 
 typedef struct {
-    char commit[65]; // hex
+    char commit[65];     // hex
     const char *subject; // first line of the message
     const char *message; // whole, for trailers
     const char *author_name, *author_email, *committer_name, *committer_email;

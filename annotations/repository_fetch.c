@@ -26,9 +26,9 @@ enum {
     ANSWER_MAX = 64 * 1024,
     PACK_OBJECTS_MAX = 20 * 1000 * 1000
 };
-#define DEFAULT_SIZE (1LL << 30)
+#define DEFAULT_SIZE       (1LL << 30)
 #define DEFAULT_TIMEOUT_MS (5 * 60 * 1000LL)
-#define CHILD_MEMORY (2LL << 30)
+#define CHILD_MEMORY       (2LL << 30)
 
 typedef struct {
     const char *dir, *location;
@@ -72,10 +72,10 @@ void repository_fetch_remove(const char *dir)
 static char *request_text(const RepositorySpec *spec, const Fetch *fetch, Arena *arena)
 {
     OWNED(json_done)
-    json_t *request = json_pack("{s:s, s:s, s:s*, s:s*, s:I, s:I}", "url", fetch->location, "dir",
-                                fetch->dir, "username", spec->username, "token", spec->token.reveal,
-                                "size", (json_int_t)fetch->size, "timeout_ms",
-                                (json_int_t)fetch->timeout_ms);
+    json_t *request =
+        json_pack("{s:s, s:s, s:s*, s:s*, s:I, s:I}", "url", fetch->location, "dir", fetch->dir,
+                  "username", spec->username, "token", spec->token.reveal, "size",
+                  (json_int_t)fetch->size, "timeout_ms", (json_int_t)fetch->timeout_ms);
     return json_text(arena, request);
 }
 
@@ -131,7 +131,8 @@ static bool child_answer(const Fetch *fetch, int fd, const ChildEnd *end, Arena 
         return false;
     }
     return err_set(err, ERR_REMOTE, "%s: the fetch ended with %s %d", fetch->location,
-                   end->exited ? "exit code" : "signal", end->exited ? end->exit_code : end->signal);
+                   end->exited ? "exit code" : "signal",
+                   end->exited ? end->exit_code : end->signal);
 }
 
 static bool child_run(const Fetch *fetch, const char *request, Arena *arena, Err *err)
@@ -161,15 +162,15 @@ static bool child_run(const Fetch *fetch, const char *request, Arena *arena, Err
 bool repository_fetch(const RepositorySpec *spec, Arena *arena, char **ret_dir, Err *err)
 {
     const char *tmp = getenv("TMPDIR");
-    char *dir = arena_printf(arena, "%s/gybe-fetch-XXXXXX",
-                             tmp != NULL && tmp[0] != '\0' ? tmp : "/tmp");
+    char *dir =
+        arena_printf(arena, "%s/gybe-fetch-XXXXXX", tmp != NULL && tmp[0] != '\0' ? tmp : "/tmp");
     if (mkdtemp(dir) == NULL)
         return err_errno(err, errno, "cannot make a directory for the fetch");
-    Fetch fetch = {
-        .dir = dir,
-        .location = spec->location,
-        .size = spec->size_limit_bytes != 0 ? spec->size_limit_bytes : DEFAULT_SIZE,
-        .timeout_ms = spec->fetch_timeout_ms != 0 ? spec->fetch_timeout_ms : DEFAULT_TIMEOUT_MS};
+    Fetch fetch = {.dir = dir,
+                   .location = spec->location,
+                   .size = spec->size_limit_bytes != 0 ? spec->size_limit_bytes : DEFAULT_SIZE,
+                   .timeout_ms =
+                       spec->fetch_timeout_ms != 0 ? spec->fetch_timeout_ms : DEFAULT_TIMEOUT_MS};
     if (!child_run(&fetch, request_text(spec, &fetch, arena), arena, err)) {
         repository_fetch_remove(dir);
         return false;
@@ -211,13 +212,15 @@ static bool network_error(const char *url, int rc, Err *err)
         return err_hint(err, "the server's certificate is not trusted here; SSL_CERT_FILE may name "
                              "a file with the authority's certificate");
     if (strstr(why, "redirect") != NULL)
-        return err_hint(err, "redirects are not followed; write the address that it redirects to");
+        return err_hint(err,
+                        "redirects to another host are not followed; write the address itself");
     if (strstr(why, "status code: 404") != NULL)
         return err_hint(err, "check the address; a private repository needs `auth` in its entry");
     return false;
 }
 
-// As a mirror: every branch and tag under its own name, HEAD as the remote has it.
+// As a mirror: every branch and tag under its own name. Redirects stay on the host (what libgit2 calls
+// NONE): nobody else is shown the token or names what is migrated.
 static bool mirror_fetch(git_remote *remote, const char *url, Login *login, Err *err)
 {
     git_fetch_options options;
@@ -315,7 +318,7 @@ static void limits_set(const json_t *request)
     (void)alarm((unsigned)(json_get_int(request, "timeout_ms", DEFAULT_TIMEOUT_MS) / 1000 + 2));
 }
 
-int repository_fetch_main(void)
+static int fetch_main(void)
 {
     OWNED(arena_done) Arena arena = {0};
     OWNED(json_done) json_t *request = NULL;
@@ -332,4 +335,13 @@ int repository_fetch_main(void)
     OWNED(json_done) json_t *answer = json_from_err(&err);
     (void)printf("%s\n", json_text(&arena, answer));
     return err_exit_code(&err);
+}
+
+// Ends the process at once: what libgit2 still holds (1.5 loses memory when it matches addresses) goes
+// with it.
+int repository_fetch_main(void)
+{
+    int code = fetch_main();
+    (void)fflush(stdout);
+    _exit(code);
 }

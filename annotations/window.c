@@ -45,7 +45,8 @@ static bool zone_known(const char *zone)
         return true;
     (void)snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", zone);
     OWNED(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 && read(fd, magic, sizeof magic) == sizeof magic && memcmp(magic, "TZif", 4) == 0;
+    return fd >= 0 && read(fd, magic, sizeof magic) == sizeof magic &&
+           memcmp(magic, "TZif", 4) == 0;
 }
 
 static bool form_fits(const char *text)
@@ -79,13 +80,13 @@ bool window_parse(const char *text, Window *ret_window, Err *err)
     window.start_minute = minute_of(times);
     window.end_minute = minute_of(times + 6);
     if (window.start_minute == window.end_minute)
-        return err_set(err, ERR_INPUT, "\"%s\" ends when it starts; leave the window out for any time",
-                       text);
+        return err_set(err, ERR_INPUT,
+                       "\"%s\" ends when it starts; leave the window out for any time", text);
     const char *zone = times + 12;
     if (strlen(zone) >= sizeof window.zone || !zone_known(zone))
         return err_set(err, ERR_INPUT,
-                       "\"%s\": unknown time zone %s; write UTC or a name such as Europe/Berlin", text,
-                       zone);
+                       "\"%s\": unknown time zone %s; write UTC or a name such as Europe/Berlin",
+                       text, zone);
     (void)snprintf(window.zone, sizeof window.zone, "%s", zone);
     *ret_window = window;
     return true;
@@ -129,6 +130,7 @@ bool window_look(const Window *window, int64_t wall_ms, bool *ret_open, int64_t 
                  Err *err)
 {
     __attribute__((cleanup(zone_leave))) ZoneSwap swap = zone_enter(window->zone);
+    (void)swap; // clang does not count the cleanup as a use
     time_t now = (time_t)(wall_ms / 1000);
     struct tm today;
     if (localtime_r(&now, &today) == NULL)

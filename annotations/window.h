@@ -9,21 +9,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WINDOW_DAY "(Sun|Mon|Tue|Wed|Thu|Fri|Sat)"
+#define WINDOW_DAY  "(Sun|Mon|Tue|Wed|Thu|Fri|Sat)"
 #define WINDOW_TIME "([01][0-9]|2[0-3]):[0-5][0-9]"
-#define WINDOW_AREA                                                                                 \
-    "(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Brazil|Canada|Chile|Etc|Europe|"     \
+#define WINDOW_AREA                                                                                \
+    "(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Brazil|Canada|Chile|Etc|Europe|"    \
     "Indian|Mexico|Pacific|US)"
-#define WINDOW_ZONE                                                                                 \
-    "(UTC|GMT|CET|EET|MET|WET|EST|MST|HST|EST5EDT|CST6CDT|MST7MDT|PST8PDT|" WINDOW_AREA             \
+#define WINDOW_ZONE                                                                                \
+    "(UTC|GMT|CET|EET|MET|WET|EST|MST|HST|EST5EDT|CST6CDT|MST7MDT|PST8PDT|" WINDOW_AREA            \
     "(/[A-Za-z0-9_+-]+)+)"
 // POSIX extended and ECMA alike. The schema's also refuses what ends when it starts.
-#define WINDOW_PATTERN                                                                              \
+#define WINDOW_PATTERN                                                                             \
     "^(" WINDOW_DAY "(-" WINDOW_DAY ")? )?" WINDOW_TIME "-" WINDOW_TIME " " WINDOW_ZONE "$"
-#define WINDOW_SCHEMA_PATTERN "^(?!.*([0-9]{2}:[0-9]{2})-\\1 )" "(" WINDOW_PATTERN ")"
+#define WINDOW_SCHEMA_PATTERN                                                                      \
+    "^(?!.*([0-9]{2}:[0-9]{2})-\\1 )"                                                              \
+    "(" WINDOW_PATTERN ")"
 
 typedef struct {
-    unsigned days; // bit 0 = Sunday
+    unsigned days;                // bit 0 = Sunday
     int start_minute, end_minute; // of the day, local; end <= start: crosses midnight
     char zone[64];
 } Window;

@@ -56,10 +56,8 @@ static bool tab_at(const Reader *reader, const yaml_mark_t *mark)
     return line != NULL && line < end && *line == '\t';
 }
 
-__attribute__((format(printf, 3, 0))) static bool limit_refuse(const Reader *reader,
-                                                               const yaml_mark_t *mark,
-                                                               const char *format, int limit,
-                                                               Err *err)
+__attribute__((format(printf, 3, 0))) static bool
+limit_refuse(const Reader *reader, const yaml_mark_t *mark, const char *format, int limit, Err *err)
 {
     char what[80];
     (void)snprintf(what, sizeof what, format, limit);
@@ -109,8 +107,10 @@ static bool event_plain(const Reader *reader, const yaml_event_t *event, Err *er
         tag = event->data.mapping_start.tag;
     }
     if (event->type == YAML_ALIAS_EVENT || anchor != NULL)
-        return refuse(reader, &event->start_mark, "anchors and aliases are not allowed; repeat the value", err);
-    return tag == NULL || refuse(reader, &event->start_mark, "tags are not allowed; remove it", err);
+        return refuse(reader, &event->start_mark,
+                      "anchors and aliases are not allowed; repeat the value", err);
+    return tag == NULL ||
+           refuse(reader, &event->start_mark, "tags are not allowed; remove it", err);
 }
 
 static bool node_read(Reader *reader, const yaml_event_t *event, YamlNode **ret_node, Err *err);
@@ -145,7 +145,8 @@ static bool pair_read(Reader *reader, const yaml_event_t *first, YamlNode *mappi
     YamlNode *value = NULL;
     if (!event_next(reader, &event, err) || !node_read(reader, &event, &value, err))
         return false;
-    if ((mapping->count & (mapping->count - 1)) == 0) { // at 0, 1, 2, 4, 8 ...: make room for double
+    if ((mapping->count & (mapping->count - 1)) ==
+        0) { // at 0, 1, 2, 4, 8 ...: make room for double
         size_t capacity = mapping->count == 0 ? 1 : mapping->count * 2;
         items_grow(reader->arena, &mapping->keys, mapping->count, capacity);
         items_grow(reader->arena, &mapping->values, mapping->count, capacity);
@@ -207,7 +208,8 @@ static bool node_read(Reader *reader, const yaml_event_t *event, YamlNode **ret_
     if (++reader->depth > reader->limits.depth)
         return limit_refuse(reader, &event->start_mark, "nested more than %d levels deep",
                             reader->limits.depth, err);
-    if (!children_read(reader, node, mapping ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT, err))
+    if (!children_read(reader, node, mapping ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT,
+                       err))
         return false;
     reader->depth--;
     *ret_node = node;
@@ -219,7 +221,8 @@ static bool directives_fit(const Reader *reader, const yaml_event_t *event, Err 
 {
     const yaml_version_directive_t *version = event->data.document_start.version_directive;
     if (version != NULL && (version->major != 1 || version->minor != 2))
-        return refuse(reader, &event->start_mark, "only YAML 1.2 is read; remove the directive", err);
+        return refuse(reader, &event->start_mark, "only YAML 1.2 is read; remove the directive",
+                      err);
     if (event->data.document_start.tag_directives.start !=
         event->data.document_start.tag_directives.end)
         return refuse(reader, &event->start_mark, "tags are not allowed; remove it", err);
@@ -252,7 +255,8 @@ static bool document_end(Reader *reader, Err *err)
         if (event.type == YAML_STREAM_END_EVENT)
             return true;
         if (event.type == YAML_DOCUMENT_START_EVENT)
-            return refuse(reader, &event.start_mark, "only one document is allowed; write a file for each", err);
+            return refuse(reader, &event.start_mark,
+                          "only one document is allowed; write a file for each", err);
     }
 }
 
@@ -275,7 +279,8 @@ bool yaml_parse_within(Arena *arena, const char *name, const char *text, size_t 
                        YamlLimits limits, YamlNode **ret_document, Err *err)
 {
     OWNED(parser_done)
-    Reader reader = {.arena = arena, .name = name, .text = text, .length = length, .limits = limits};
+    Reader reader = {
+        .arena = arena, .name = name, .text = text, .length = length, .limits = limits};
     if (!yaml_parser_initialize(&reader.parser))
         return err_set(err, ERR_INTERNAL, "the YAML parser does not start");
     if (!bytes_fit(&reader, text, length, err))
@@ -349,8 +354,9 @@ YamlMeaning yaml_meaning(const YamlNode *scalar)
 {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
     static const char *const bools[] = {"true", "True", "TRUE", "false", "False", "FALSE", NULL};
-    static const char *const reals[] = {".inf",  ".Inf",  ".INF",  "-.inf", "-.Inf", "-.INF", "+.inf",
-                                        "+.Inf", "+.INF", ".nan",  ".NaN",  ".NAN",  NULL};
+    static const char *const reals[] = {".inf",  ".Inf",  ".INF",  "-.inf", "-.Inf",
+                                        "-.INF", "+.inf", "+.Inf", "+.INF", ".nan",
+                                        ".NaN",  ".NAN",  NULL};
     const char *text = scalar->text;
     if (scalar->type != YAML_SCALAR || scalar->quoted)
         return YAML_MEANS_TEXT;

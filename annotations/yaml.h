@@ -15,11 +15,11 @@ typedef enum { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING } YamlType;
 
 typedef struct YamlNode {
     YamlType type;
-    int line, column; // from 1
-    const char *text; // scalars
-    bool quoted;      // a quoted scalar is a string whatever it looks like
-    int first_line;   // of a key that appears twice: where the first one stands; else 0
-    size_t count;     // items or pairs
+    int line, column;         // from 1
+    const char *text;         // scalars
+    bool quoted;              // a quoted scalar is a string whatever it looks like
+    int first_line;           // of a key that appears twice: where the first one stands; else 0
+    size_t count;             // items or pairs
     struct YamlNode **keys;   // mappings: scalars
     struct YamlNode **values; // mappings and sequences
 } YamlNode;

@@ -61,13 +61,14 @@ static void env_read(const Key *key, const char *name, const char *value, Arena 
         int64_t number;
         const char *words;
     } read = {0};
-    YamlNode text = {.type = YAML_SCALAR, .line = 1, .column = 1, .text = arena_strdup(arena, value)};
+    YamlNode text = {
+        .type = YAML_SCALAR, .line = 1, .column = 1, .text = arena_strdup(arena, value)};
     text.quoted = key->type == KEY_TEXT || key->type == KEY_CHOICE;
     YamlNode label = {.type = YAML_SCALAR, .line = 1, .column = 1, .text = key->name};
     YamlNode *labels[] = {&label};
     YamlNode *values[] = {&text};
-    YamlNode mapping = {.type = YAML_MAPPING, .line = 1, .column = 1, .count = 1, .keys = labels,
-                        .values = values};
+    YamlNode mapping = {
+        .type = YAML_MAPPING, .line = 1, .column = 1, .count = 1, .keys = labels, .values = values};
     Key alone[2] = {*key, {0}};
     alone[0].offset = 0;
     alone[0].set_offset = 0;

@@ -8,7 +8,8 @@
 #include "stage/stage.h"
 
 typedef struct {
-    int64_t concurrent_runs, concurrent_copies, abandon_after_ms, repository_size_bytes, fetch_time_ms;
+    int64_t concurrent_runs, concurrent_copies, abandon_after_ms, repository_size_bytes,
+        fetch_time_ms;
 } SettingsLimits;
 
 typedef struct {
@@ -56,7 +57,7 @@ typedef struct {
 
 typedef struct {
     const char *api_version, *kind;
-    const char *file; // where it was read, for messages
+    const char *file;  // where it was read, for messages
     const char *state; // sqlite:///... or postgresql://...
     const char *listen, *public_url, *executor;
     SettingsLimits limits;

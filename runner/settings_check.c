@@ -39,8 +39,8 @@ typedef struct {
 } FileCheck;
 
 // The node of LIST[i].KEY[j], or the nearest that is there.
-static const YamlNode *item_node(const FileCheck *check, const char *list, size_t i, const char *key,
-                                 size_t j)
+static const YamlNode *item_node(const FileCheck *check, const char *list, size_t i,
+                                 const char *key, size_t j)
 {
     const YamlNode *items = yaml_get(check->document, list);
     const YamlNode *item = items != NULL && i < items->count ? items->values[i] : check->document;
@@ -50,9 +50,8 @@ static const YamlNode *item_node(const FileCheck *check, const char *list, size_
     return value != NULL ? value : item;
 }
 
-__attribute__((format(printf, 4, 5))) static void file_refuse(const FileCheck *check,
-                                                              const YamlNode *node, const char *path,
-                                                              const char *format, ...)
+__attribute__((format(printf, 4, 5))) static void
+file_refuse(const FileCheck *check, const YamlNode *node, const char *path, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -106,7 +105,8 @@ static void check_url(const FileCheck *check, size_t i)
     if (scheme == NULL)
         return;
     if (!ssh && strncmp(url, "https://", 8) != 0 && strncmp(url, "file://", 7) != 0)
-        file_refuse(check, node, path, "%.*s:// is not supported: write file://, https:// or ssh://",
+        file_refuse(check, node, path,
+                    "%.*s:// is not supported: write file://, https:// or ssh://",
                     (int)(scheme - url), url);
     else if (!ssh && memchr(scheme + 3, '@', strcspn(scheme + 3, "/?#")) != NULL)
         file_refuse(check, node, path, "must not hold a user or password: put them under `auth`");
@@ -164,8 +164,8 @@ static bool network_fits(const char *text)
 
 static void check_proxy(const FileCheck *check)
 {
-    const YamlNode *list = yaml_get(
-        yaml_get(yaml_get(check->document, "approvals"), "trustedProxy"), "addresses");
+    const YamlNode *list =
+        yaml_get(yaml_get(yaml_get(check->document, "approvals"), "trustedProxy"), "addresses");
     for (size_t i = 0; list != NULL && i < list->count; i++)
         if (!network_fits(list->values[i]->text))
             file_refuse(check, list->values[i], "approvals.trustedProxy.addresses",
@@ -257,8 +257,9 @@ static const ConnectionProfile *check_connection(const Check *check, const char 
         refuse(check, path, "there is no connection profile \"%s\" in %s", name,
                check->settings->file);
     else if (check->repository != NULL && !globs_match(&check->repository->connections, name))
-        refuse(check, path, "repository %s may not use connection \"%s\": add it to its connections "
-                            "in %s",
+        refuse(check, path,
+               "repository %s may not use connection \"%s\": add it to its connections "
+               "in %s",
                check->repository->name, name, check->settings->file);
     return profile;
 }
@@ -268,7 +269,8 @@ static void check_traffic(const Check *check, const char *path, const char *name
     if (name == NULL)
         return;
     if (settings_traffic(check->settings, name) == NULL)
-        refuse(check, path, "there is no traffic profile \"%s\" in %s", name, check->settings->file);
+        refuse(check, path, "there is no traffic profile \"%s\" in %s", name,
+               check->settings->file);
     else if (check->repository != NULL && !globs_match(&check->repository->traffic, name))
         refuse(check, path, "repository %s may not use traffic \"%s\": add it to its traffic in %s",
                check->repository->name, name, check->settings->file);
@@ -284,10 +286,8 @@ static void check_environment(const Check *check, const char *path,
 
 static void check_profiles(const Check *check, const Migration *migration)
 {
-    const ConnectionProfile *source =
-        check_connection(check, "spec.source", migration->source);
-    const ConnectionProfile *target =
-        check_connection(check, "spec.target", migration->target);
+    const ConnectionProfile *source = check_connection(check, "spec.source", migration->source);
+    const ConnectionProfile *target = check_connection(check, "spec.target", migration->target);
     if (source != NULL && target != NULL)
         check_environment(check, "spec.target", target, source->environment);
     if (source != NULL && source == target)

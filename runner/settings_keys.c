@@ -4,18 +4,19 @@
 
 // Every key of gybe.yaml (CONTRACT section 3), with its default and what it says.
 
-#define AT(type, field) .offset = offsetof(type, field)
-#define COUNT(type, field) .count_offset = offsetof(type, field)
-#define SET(type, field) .set_offset = offsetof(type, field)
-#define NAMED(type, field) .name_offset = offsetof(type, field)
+#define AT(type, field)           .offset = offsetof(type, field)
+#define COUNT(type, field)        .count_offset = offsetof(type, field)
+#define SET(type, field)          .set_offset = offsetof(type, field)
+#define NAMED(type, field)        .name_offset = offsetof(type, field)
 #define PATTERN(expression, says) .pattern = (expression), .form = (says)
-#define NAMES PATTERN(KEY_NAME_PATTERN, KEY_NAME_FORM)
-#define ADDRESS PATTERN("^([A-Za-z0-9.-]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$",                          \
-                        "write HOST:PORT, as in 127.0.0.1:8484")
-#define WEB_URL PATTERN("^https?://[^/ @]+(/[^ ]*)?$", "write http:// or https:// and a host")
+#define NAMES                     PATTERN(KEY_NAME_PATTERN, KEY_NAME_FORM)
+#define ADDRESS                                                                                    \
+    PATTERN("^([A-Za-z0-9.-]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$",                                  \
+            "write HOST:PORT, as in 127.0.0.1:8484")
+#define WEB_URL       PATTERN("^https?://[^/ @]+(/[^ ]*)?$", "write http:// or https:// and a host")
 #define ABSOLUTE_PATH PATTERN("^/", "write an absolute path")
-#define MS_PER_S 1000LL
-#define MS_PER_DAY (86400LL * MS_PER_S)
+#define MS_PER_S      1000LL
+#define MS_PER_DAY    (86400LL * MS_PER_S)
 
 static const char *const environments[] = {"production", "staging", NULL};
 static const char *const executors[] = {"process", "kubernetes", NULL};
@@ -53,8 +54,7 @@ static const Key connection_keys[] = {
 static const Key pooler_keys[] = {
     {"admin", KEY_SECRET, AT(PoolerProfile, admin), .required = true,
      .help = "URI of the pooler's admin console"},
-    {"databasesFile", KEY_TEXT, AT(PoolerProfile, databases_file), .required = true,
-     ABSOLUTE_PATH,
+    {"databasesFile", KEY_TEXT, AT(PoolerProfile, databases_file), .required = true, ABSOLUTE_PATH,
      .help = "file with the [databases] lines that the pooler includes"},
     {0}};
 
@@ -62,8 +62,7 @@ static const Key traffic_keys[] = {
     {"kind", KEY_CHOICE, AT(TrafficProfile, kind), .required = true, .choices = traffic_kinds,
      .help = "pgbouncer"},
     {"database", KEY_TEXTS, AT(TrafficProfile, databases), .scalar_too = true, .required = true,
-     .minimum = 1,
-     .help = "the pooler's entry that is switched, or a list of aliases"},
+     .minimum = 1, .help = "the pooler's entry that is switched, or a list of aliases"},
     {"poolers", KEY_LIST, AT(TrafficProfile, poolers), COUNT(TrafficProfile, pooler_count),
      .size = sizeof(PoolerProfile), .children = pooler_keys, .required = true, .minimum = 1,
      .help = "every pooler in front of the database"},
@@ -138,8 +137,7 @@ static const Key proxy_keys[] = {
     {"header", KEY_TEXT, AT(Settings, proxy_header), .required = true,
      PATTERN("^[A-Za-z0-9-]+$", "write a header's name, as in X-Forwarded-User"),
      .help = "header that names the user"},
-    {"addresses", KEY_TEXTS, AT(Settings, proxy_addresses), .required = true,
-     .minimum = 1,
+    {"addresses", KEY_TEXTS, AT(Settings, proxy_addresses), .required = true, .minimum = 1,
      .help = "addresses of the proxy (CIDR)"},
     {0}};
 
@@ -163,24 +161,28 @@ static const Key token_keys[] = {
     {0}};
 
 static const Key spinnaker_keys[] = {
-    {"gate", KEY_TEXT, AT(Settings, spinnaker_gate), WEB_URL, .help = "address of Spinnaker's Gate"},
+    {"gate", KEY_TEXT, AT(Settings, spinnaker_gate), WEB_URL,
+     .help = "address of Spinnaker's Gate"},
     {"token", KEY_SECRET, AT(Settings, spinnaker_token), .help = "token for Gate"},
     {"startWithin", KEY_DURATION, AT(Settings, spinnaker_start_within_ms), .fallback = "5m",
-     .minimum = MS_PER_S, .maximum = MS_PER_DAY, .help = "when a triggered pipeline must have called"},
+     .minimum = MS_PER_S, .maximum = MS_PER_DAY,
+     .help = "when a triggered pipeline must have called"},
     {0}};
 
 static const Key event_keys[] = {
-    {"url", KEY_TEXT, AT(SettingsEvents, url), .required = true, WEB_URL, .help = "where events go"},
+    {"url", KEY_TEXT, AT(SettingsEvents, url), .required = true, WEB_URL,
+     .help = "where events go"},
     {"secret", KEY_SECRET, AT(SettingsEvents, secret), .required = true, .help = "signs them"},
     {"types", KEY_TEXTS, AT(SettingsEvents, types), .help = "which events"},
     {0}};
 
 static const Key metric_keys[] = {
-    {"listen", KEY_TEXT, AT(Settings, metrics_listen), ADDRESS, .help = "address of /metrics"}, {0}};
+    {"listen", KEY_TEXT, AT(Settings, metrics_listen), ADDRESS, .help = "address of /metrics"},
+    {0}};
 
 const Key settings_keys[] = {
-    {"apiVersion", KEY_CHOICE, AT(Settings, api_version), .required = true,
-     .choices = api_versions, .help = "gybe/v1"},
+    {"apiVersion", KEY_CHOICE, AT(Settings, api_version), .required = true, .choices = api_versions,
+     .help = "gybe/v1"},
     {"kind", KEY_CHOICE, AT(Settings, kind), .required = true, .choices = kinds, .help = "Runner"},
     {"state", KEY_TEXT, AT(Settings, state),
      PATTERN("^(sqlite:///.|sqlite::memory:$|postgres(ql)?://.)",
@@ -188,16 +190,16 @@ const Key settings_keys[] = {
      .help = "sqlite:///PATH; $XDG_STATE_HOME/gybe/state.db when not given"},
     {"listen", KEY_TEXT, AT(Settings, listen), .fallback = "127.0.0.1:8484", ADDRESS,
      .help = "address of the daemon"},
-    {"publicUrl", KEY_TEXT, AT(Settings, public_url), WEB_URL, .help = "how others reach the daemon"},
+    {"publicUrl", KEY_TEXT, AT(Settings, public_url), WEB_URL,
+     .help = "how others reach the daemon"},
     {"executor", KEY_CHOICE, AT(Settings, executor), .fallback = "process", .choices = executors,
      .help = "where stages run"},
     {"limits", KEY_OBJECT, AT(Settings, limits), .children = limit_keys, .help = "bounds"},
     {"connections", KEY_MAP, AT(Settings, connections), COUNT(Settings, connection_count),
-     NAMED(ConnectionProfile, name), .size = sizeof(ConnectionProfile),
-     .children = connection_keys, NAMES, .help = "databases that gybe may touch"},
+     NAMED(ConnectionProfile, name), .size = sizeof(ConnectionProfile), .children = connection_keys,
+     NAMES, .help = "databases that gybe may touch"},
     {"traffic", KEY_MAP, AT(Settings, traffic), COUNT(Settings, traffic_count),
-     NAMED(TrafficProfile, name), .size = sizeof(TrafficProfile), .children = traffic_keys,
-     NAMES,
+     NAMED(TrafficProfile, name), .size = sizeof(TrafficProfile), .children = traffic_keys, NAMES,
      .help = "what stands between applications and databases"},
     {"repositories", KEY_LIST, AT(Settings, repositories), COUNT(Settings, repository_count),
      .size = sizeof(SettingsRepository), .children = repository_keys,

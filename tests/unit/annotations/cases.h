@@ -25,7 +25,8 @@ static inline int case_visible(const struct dirent *entry)
 }
 
 // Calls `visit` for each folder of TEST_DATA/`kind`, sorted; returns how many there were.
-static inline int cases_each(const char *kind, void (*visit)(Arena *, const char *dir, const char *name))
+static inline int cases_each(const char *kind,
+                             void (*visit)(Arena *, const char *dir, const char *name))
 {
     OWNED(arena_done) Arena arena = {0};
     const char *root = arena_printf(&arena, "%s/%s", TEST_DATA, kind);
@@ -44,8 +45,8 @@ static inline char *case_file(Arena *arena, const char *dir, const char *name, s
 {
     char *text = NULL;
     Err err = {0};
-    if (!file_read(arena, arena_printf(arena, "%s/%s", dir, name), CASE_BYTES_MAX, &text, ret_length,
-                   &err))
+    if (!file_read(arena, arena_printf(arena, "%s/%s", dir, name), CASE_BYTES_MAX, &text,
+                   ret_length, &err))
         fail_msg("%s", err.message);
     return text;
 }

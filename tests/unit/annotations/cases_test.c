@@ -60,8 +60,8 @@ static void bad_files_get_the_exact_error(void **state)
 static Migration read_good(Arena *arena, const char *name)
 {
     Migration migration = {0};
-    const char *text = verdict(arena, arena_printf(arena, "%s/annotations/good/%s", TEST_DATA, name),
-                               &migration);
+    const char *text =
+        verdict(arena, arena_printf(arena, "%s/annotations/good/%s", TEST_DATA, name), &migration);
     assert_string_equal(text, "");
     return migration;
 }

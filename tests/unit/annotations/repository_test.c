@@ -130,8 +130,9 @@ static void working_directory_bare_and_url(void **state)
     OWNED(repository_close) Repository *above = opened("service/inside", NULL);
     assert_non_null(above);
     const char *exact = arena_printf(arena, "file://%s/service/inside", place->dir);
-    assert_not_opened(exact, ERR_NOT_FOUND,
-                      arena_printf(arena, "%s/service/inside: there is no git repository", place->dir));
+    assert_not_opened(
+        exact, ERR_NOT_FOUND,
+        arena_printf(arena, "%s/service/inside: there is no git repository", place->dir));
 }
 
 static void no_commit_yet(void **state)
@@ -150,7 +151,8 @@ static void no_commit_yet(void **state)
     git_commit(arena, "empty", "a", "a\n", "One");
     git_run(arena, "-C empty symbolic-ref HEAD refs/heads/unborn");
     OWNED(repository_close) Repository *unborn = opened("empty", NULL);
-    assert_not_resolved(unborn, NULL, ERR_NOT_FOUND, "empty: HEAD names a branch that has no commit");
+    assert_not_resolved(unborn, NULL, ERR_NOT_FOUND,
+                        "empty: HEAD names a branch that has no commit");
     assert_string_equal(resolved(unborn, "trunk", arena).subject, "One");
 }
 
@@ -169,13 +171,15 @@ static void revisions_of_every_kind(void **state)
     assert_string_equal(resolved(repository, NULL, arena).commit, head);
     assert_string_equal(resolved(repository, head, arena).commit, head);
     assert_string_equal(resolved(repository, arena_strndup(arena, head, 10), arena).commit, head);
-    static const char *const ones[] = {"v1", "light", "side", "HEAD~1", "main^", "HEAD^1^{commit}",
-                                       "refs/heads/side", "heads/side"};
+    static const char *const ones[] = {
+        "v1",        "light", "side", "HEAD~1", "main^", "HEAD^1^{commit}", "refs/heads/side",
+        "heads/side"};
     for (size_t i = 0; i < ARRAY_LEN(ones); i++)
         assert_string_equal(resolved(repository, ones[i], arena).subject, "One");
-    static const char *const unknown[] = {"nowhere", "HEAD~2", "HEAD:a", "HEAD..side", "-x", "--all",
-                                          "deadbeef", "HEAD^{tree}", "../../etc/passwd", "%s%n", "~~~",
-                                          "^HEAD", "refs/heads/", "v1^{blob}", "HEAD~99999999999999"};
+    static const char *const unknown[] = {
+        "nowhere", "HEAD~2",   "HEAD:a",      "HEAD..side",       "-x",
+        "--all",   "deadbeef", "HEAD^{tree}", "../../etc/passwd", "%s%n",
+        "~~~",     "^HEAD",    "refs/heads/", "v1^{blob}",        "HEAD~99999999999999"};
     for (size_t i = 0; i < ARRAY_LEN(unknown); i++)
         assert_not_resolved(repository, unknown[i], ERR_NOT_FOUND,
                             arena_printf(arena, "r: unknown revision \"%s\"", unknown[i]));
@@ -283,8 +287,9 @@ static void only_regular_files(void **state)
     git_commit(arena, "r", ".gybe.yaml/x", "1\n", "dir");
     assert_no_annotations("r", ERR_INPUT, ".gybe.yaml is a directory; commit a regular file");
     git_run(arena, "-C r rm -q -r .gybe.yaml");
-    const char *cache = arena_printf(arena, "-C r update-index --add --cacheinfo 160000,%s,.gybe.yaml",
-                                     git_run(arena, "-C r rev-parse HEAD"));
+    const char *cache =
+        arena_printf(arena, "-C r update-index --add --cacheinfo 160000,%s,.gybe.yaml",
+                     git_run(arena, "-C r rev-parse HEAD"));
     git_run(arena, cache);
     git_run(arena, "-C r commit -q -m module");
     assert_no_annotations("r", ERR_INPUT, ".gybe.yaml is a submodule; commit a regular file");
@@ -324,11 +329,13 @@ static void sizes_modes_and_paths(void **state)
     assert_true(repository_read(repository, &commit, "empty", 100, arena, &file, &err));
     assert_int_equal(file.length, 0);
     assert_string_equal(file.text, "");
-    static const char *const missing[] = {"nothing", "/etc/passwd", "../r/empty", "db//verify.sql",
-                                          "db/../empty", "empty/x", ".git/config", ""};
+    static const char *const missing[] = {
+        "nothing",     "/etc/passwd", "../r/empty",  "db//verify.sql",
+        "db/../empty", "empty/x",     ".git/config", ""};
     for (size_t i = 0; i < ARRAY_LEN(missing); i++) {
         Err not_there = {0};
-        assert_false(repository_read(repository, &commit, missing[i], 100, arena, &file, &not_there));
+        assert_false(
+            repository_read(repository, &commit, missing[i], 100, arena, &file, &not_there));
         assert_int_equal(not_there.kind, ERR_NOT_FOUND);
     }
     assert_false(repository_read(repository, &commit, "db", 100, arena, &file, &err));

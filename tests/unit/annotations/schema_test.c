@@ -73,7 +73,8 @@ static int compare_cases(Arena *arena, json_t *cases)
     int differences = 0;
     const char *name;
     json_t *accepted;
-    json_object_foreach(cases, name, accepted) {
+    json_object_foreach(cases, name, accepted)
+    {
         const char *path = arena_printf(arena, "%s/annotations/%s/.gybe.yaml", TEST_DATA, name);
         if (taken(arena, path) == json_is_true(accepted))
             continue;
@@ -117,19 +118,21 @@ static void schema_and_parser_take_the_same_files(void **state)
     differences += compare_random(&arena, json_object_get(verdicts, "random"), &count);
     (void)rmdir(dir);
     assert_int_equal(differences, 0);
-    assert_true(count > RANDOM_FILES / 10 && count < RANDOM_FILES * 9 / 10); // both kinds were tried
+    assert_true(count > RANDOM_FILES / 10 &&
+                count < RANDOM_FILES * 9 / 10); // both kinds were tried
 }
 
 static void a_range_pattern_takes_exactly_its_range(void **state)
 {
     (void)state;
-    static const int64_t bounds[] = {0, 1, 7, 9, 10, 11, 16, 99, 100, 101, 250, 999, 1000, 1050, 2161};
+    static const int64_t bounds[] = {0,   1,   7,   9,   10,   11,   16,  99,
+                                     100, 101, 250, 999, 1000, 1050, 2161};
     for (size_t i = 0; i < ARRAY_LEN(bounds); i++)
         for (size_t j = i; j < ARRAY_LEN(bounds); j++) {
             OWNED(arena_done) Arena arena = {0};
             regex_t pattern;
-            const char *text = arena_printf(&arena, "^(%s)$",
-                                            key_range_pattern(&arena, bounds[i], bounds[j]));
+            const char *text =
+                arena_printf(&arena, "^(%s)$", key_range_pattern(&arena, bounds[i], bounds[j]));
             assert_int_equal(regcomp(&pattern, text, REG_EXTENDED | REG_NOSUB), 0);
             for (int value = 0; value < 2300; value++) {
                 char number[16];
@@ -142,7 +145,7 @@ static void a_range_pattern_takes_exactly_its_range(void **state)
         }
 }
 
-static void the_reference_names_every_key(void **state)
+static void the_readme_has_the_reference_of_every_key(void **state)
 {
     (void)state;
     OWNED(arena_done) Arena arena = {0};
@@ -150,6 +153,11 @@ static void the_reference_names_every_key(void **state)
     assert_non_null(strstr(reference, "| `metadata.name` | 1 to 40 of a-z, 0-9, - | required | "));
     assert_non_null(strstr(reference, "| `spec.cutover.maxPause` | 10ms to 10m | `250ms` | "));
     assert_non_null(strstr(reference, "| `spec.verify.slo.maxRegression` | 1% to 10000% |  | "));
+    char *readme = NULL;
+    Err err = {0};
+    assert_true(file_read(&arena, README_FILE, 1 << 20, &readme, NULL, &err));
+    if (strstr(readme, reference) == NULL)
+        fail_msg("README.md has not this table:\n%s", reference);
 }
 
 int main(void)
@@ -158,7 +166,7 @@ int main(void)
         cmocka_unit_test(the_committed_schema_is_the_tables),
         cmocka_unit_test(schema_and_parser_take_the_same_files),
         cmocka_unit_test(a_range_pattern_takes_exactly_its_range),
-        cmocka_unit_test(the_reference_names_every_key),
+        cmocka_unit_test(the_readme_has_the_reference_of_every_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,10 @@
 
 static int64_t utc_ms(int year, int month, int day, int hour, int minute)
 {
-    struct tm at = {.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour,
+    struct tm at = {.tm_year = year - 1900,
+                    .tm_mon = month - 1,
+                    .tm_mday = day,
+                    .tm_hour = hour,
                     .tm_min = minute};
     return (int64_t)timegm(&at) * 1000;
 }
@@ -103,8 +106,8 @@ static void it_agrees_with_the_wall_clock(void **state)
         int64_t minute = local % 1440;
         int64_t day = (local / 1440 + 4) % 7; // 1970-01-01 was a Thursday
         int64_t started = minute < 165 ? (day + 6) % 7 : day;
-        bool expected = (started == 6 || started == 0 || started == 1) &&
-                        (minute < 165 || minute >= 1275);
+        bool expected =
+            (started == 6 || started == 0 || started == 1) && (minute < 165 || minute >= 1275);
         assert_int_equal(open, expected);
         assert_true(changes > at);
     }
