@@ -99,7 +99,7 @@ static size_t text_width(const char *text)
 void cli_table(Cli *cli, const char *const *texts, size_t rows, size_t columns)
 {
     size_t *widths = arena_array(cli->arena, size_t, columns);
-    const char **cells = arena_array(cli->arena, const char *, rows * columns);
+    const char **cells = arena_array(cli->arena, const char *, rows *columns);
     for (size_t i = 0; i < rows * columns; i++) {
         cells[i] = progress_printable(cli->arena, texts[i]);
         size_t width = text_width(cells[i]);
@@ -139,7 +139,9 @@ static int command_run(Cli *cli)
     if (cli->command == NULL) // --version
         return cli_version(cli);
     log_open(STDERR_FILENO, LOG_FORM_TEXT,
-             cli->values.quiet ? LOG_WARNING : cli->values.verbose ? LOG_DEBUG : LOG_INFO);
+             cli->values.quiet     ? LOG_WARNING
+             : cli->values.verbose ? LOG_DEBUG
+                                   : LOG_INFO);
     return cli->command->run(cli);
 }
 
@@ -157,7 +159,7 @@ int cli_main(int argc, char **argv)
     for (int i = 1; !parsed && i < argc; i++) // it may stand behind what is wrong
         cli.values.json = cli.values.json || strcmp(argv[i], "--json") == 0;
     const char *no_color = getenv("NO_COLOR");
-    cli.color = isatty(STDERR_FILENO) && !cli.values.no_color &&
-                (no_color == NULL || no_color[0] == '\0');
+    cli.color =
+        isatty(STDERR_FILENO) && !cli.values.no_color && (no_color == NULL || no_color[0] == '\0');
     return output_end(&cli, parsed ? command_run(&cli) : cli_fail(&cli, &err));
 }

@@ -2,11 +2,11 @@
 // The command line (CONTRACT section 4). One table, cli_commands[], says everything there is to say
 // about a command: parsing, help and `gybe help --json` come from it.
 //
-// New command: write runner/cli_x.c with `int cli_x(Cli *)`, add a row in cli_commands.c, a prototype
-// below and a case in tests/unit/runner/cli_parse_test.c.
+// New command: write runner/cli_x.c with `int cli_x(Cli *)`, add a row in cli_commands.c, a
+// prototype below and a case in tests/unit/runner/cli_parse_test.c.
 //
-// Streams: what a person asked for (a table, a plan, help) goes to stdout; messages go to stderr; with
-// --json stdout holds JSON and nothing else.
+// Streams: what a person asked for (a table, a plan, help) goes to stdout; messages go to stderr;
+// with --json stdout holds JSON and nothing else.
 
 #include "runner/base/arena.h"
 #include "runner/base/err.h"
@@ -18,7 +18,8 @@
 
 enum { CLI_EXIT_USAGE = 2 };
 
-// The value of every option there is; a command reads those that its row lists. NULL or false: not given.
+// The value of every option there is; a command reads those that its row lists. NULL or false: not
+// given.
 typedef struct {
     const char *config, *server;
     bool json, quiet, verbose, no_color, help;
@@ -50,13 +51,13 @@ typedef struct {
 } Cli;
 
 struct CliCommand {
-    const char *name;      // NULL ends the table
-    const char *arguments; // as in the synopsis, "" for none
-    size_t least, most;    // how many of them
-    const char *purpose;   // one sentence, lower case, no full stop
-    const char *text;      // what else a person needs, wrapped at 80 columns
-    const char *example;   // command lines
-    const int *exits;      // exit codes besides 0 and 2; ends with 0
+    const char *name;         // NULL ends the table
+    const char *arguments;    // as in the synopsis, "" for none
+    size_t least, most;       // how many of them
+    const char *purpose;      // one sentence, lower case, no full stop
+    const char *text;         // what else a person needs, wrapped at 80 columns
+    const char *example;      // command lines
+    const int *exits;         // exit codes besides 0 and 2; ends with 0
     const CliOption *options; // its own, besides the common ones; NULL: none
     int (*run)(Cli *cli);
     bool inner; // for gybe itself: not in the overview
@@ -67,8 +68,9 @@ extern const CliOption cli_common_options[]; // ends likewise
 
 // The whole program. Returns the exit code; never exits.
 int cli_main(int argc, char **argv);
-// ERR_INPUT with exit code 2 for wrong usage. `cli->arena`, `out` and `messages` are set by the caller;
-// the strings of argv are borrowed. ret->command is NULL when only --help or --version was asked for.
+// ERR_INPUT with exit code 2 for wrong usage. `cli->arena`, `out` and `messages` are set by the
+// caller; the strings of argv are borrowed. ret->command is NULL when only --help or --version was
+// asked for.
 bool cli_parse(Cli *cli, int argc, char **argv, Err *err);
 const CliCommand *cli_find(const char *name); // NULL: unknown
 // "; did you mean ...?" for the nearest of `names` (NULL-terminated), or "".
@@ -80,9 +82,8 @@ char *cli_help_text(Arena *arena, const CliCommand *command); // NULL: the overv
 int cli_help_show(Cli *cli, const CliCommand *command, FILE *file);
 const char *cli_exit_meaning(int code); // NULL: not one of ours
 
-// Messages and output.
-// Prints "gybe: message" and the hint to stderr, with --json also {"error":{...}} to stdout; returns
-// the exit code. For the end of a command.
+// Messages and output. Prints "gybe: message" and the hint to stderr, with --json also
+// {"error":{...}} to stdout; returns the exit code. For the end of a command.
 int cli_fail(Cli *cli, const Err *err);
 void cli_error(const Cli *cli, const Err *err); // only the message and the hint
 __attribute__((format(printf, 2, 3))) void cli_message(const Cli *cli, const char *format, ...);

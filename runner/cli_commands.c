@@ -2,25 +2,33 @@
 
 #include "runner/cli.h"
 
-#define VALUE(field, value_name, text) \
-    {.name = #field, .argument = (value_name), .offset = offsetof(CliValues, field), .help = (text)}
-#define END {.name = NULL}
+#define VALUE(field, value_name, text)                                                             \
+    {                                                                                              \
+        .name = #field, .argument = (value_name), .offset = offsetof(CliValues, field),            \
+        .help = (text)                                                                             \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
 
-#define REPO \
-    VALUE(repo, "REPO", "an entry of `repositories` in the operator's file: its name, its URL or the\n" \
-                        "real path of its directory; default: the only entry, or the one that is the\n" \
-                        "current directory")
-#define REV \
-    VALUE(rev, "REV", "a commit of the configured branch's history (hash, tag or expression);\n" \
-                      "default: the branch's newest")
-#define MIGRATION \
+#define REPO                                                                                       \
+    VALUE(repo, "REPO",                                                                            \
+          "an entry of `repositories` in the operator's file: its name, its URL or the\n"          \
+          "real path of its directory; default: the only entry, or the one that is the\n"          \
+          "current directory")
+#define REV                                                                                        \
+    VALUE(rev, "REV",                                                                              \
+          "a commit of the configured branch's history (hash, tag or expression);\n"               \
+          "default: the branch's newest")
+#define MIGRATION                                                                                  \
     VALUE(migration, "NAME", "which of the repository's migrations; default: the only one")
-#define AS \
-    VALUE(as, "USER", "who is acting; default: the login. Recorded as `USER via os:LOGIN`")
+#define AS VALUE(as, "USER", "who is acting; default: the login. Recorded as `USER via os:LOGIN`")
 
 const CliOption cli_common_options[] = {
-    VALUE(config, "FILE", "the operator's file; default: ./gybe.yaml, then\n"
-                          "$XDG_CONFIG_HOME/gybe/gybe.yaml"),
+    VALUE(config, "FILE",
+          "the operator's file; default: ./gybe.yaml, then\n"
+          "$XDG_CONFIG_HOME/gybe/gybe.yaml"),
     {.name = "json",
      .offset = offsetof(CliValues, json),
      .help = "machine output on stdout, nothing else there"},
@@ -59,8 +67,9 @@ static const CliOption run_options[] = {
      .offset = offsetof(CliValues, approve_as),
      .help = "approve the plan as this person when the run comes to that; the rules of\n"
              "approval hold: a run is not approved by who started it"},
-    VALUE(until, "STAGE", "end after this stage (plan, replicate, approve, cutover or verify) and\n"
-                          "leave the run open; `gybe retry` goes on"),
+    VALUE(until, "STAGE",
+          "end after this stage (plan, replicate, approve, cutover or verify) and\n"
+          "leave the run open; `gybe retry` goes on"),
     {.name = "rollback",
      .offset = offsetof(CliValues, rollback),
      .help = "go back at the end; not supported in this version"},
@@ -110,8 +119,8 @@ static const CliOption schema_options[] = {
 };
 
 // What every command about one run says.
-#define RUN_TEXT \
-    "RUN is a run's name, the beginning of one if only one run begins so, or\n" \
+#define RUN_TEXT                                                                                   \
+    "RUN is a run's name, the beginning of one if only one run begins so, or\n"                    \
     "`latest`."
 
 #define EXITS(...) ((const int[]){__VA_ARGS__, 0})
@@ -183,10 +192,10 @@ const CliCommand cli_commands[] = {
      .most = 1,
      .purpose = "approves the plan of a run that awaits approval",
      .text = RUN_TEXT "\n"
-             "\n"
-             "The approval is for exactly the plan with this digest and ends after\n"
-             "`approval.expires`. Who started the run, pushed or wrote the commit cannot\n"
-             "approve it; `approval.quorum` says how many people must.",
+                      "\n"
+                      "The approval is for exactly the plan with this digest and ends after\n"
+                      "`approval.expires`. Who started the run, pushed or wrote the commit cannot\n"
+                      "approve it; `approval.quorum` says how many people must.",
      .example = "gybe approve latest --digest 4f1c0a9be2d7 --as grace",
      .exits = EXITS(1, 3, 4, 7, 8),
      .options = approve_options,
@@ -206,11 +215,12 @@ const CliCommand cli_commands[] = {
      .least = 1,
      .most = 1,
      .purpose = "stops a run that is open",
-     .text = RUN_TEXT "\n"
-             "\n"
-             "A stage that is at work stops safely. Before cutover all that gybe made on\n"
-             "either side is removed; the copied tables stay (`gybe finish --drop-copied`\n"
-             "drops them too). Once the traffic is on the target there is nothing to cancel.",
+     .text =
+         RUN_TEXT "\n"
+                  "\n"
+                  "A stage that is at work stops safely. Before cutover all that gybe made on\n"
+                  "either side is removed; the copied tables stay (`gybe finish --drop-copied`\n"
+                  "drops them too). Once the traffic is on the target there is nothing to cancel.",
      .example = "gybe cancel latest",
      .exits = EXITS(1, 3, 6, 7, 10, 75),
      .options = as_options,
@@ -220,9 +230,10 @@ const CliCommand cli_commands[] = {
      .least = 1,
      .most = 1,
      .purpose = "goes on with a run that failed, was interrupted or ended at --until",
-     .text = RUN_TEXT "\n"
-             "\n"
-             "Goes on in the foreground from what is true in the databases, like `gybe run`.",
+     .text =
+         RUN_TEXT "\n"
+                  "\n"
+                  "Goes on in the foreground from what is true in the databases, like `gybe run`.",
      .example = "gybe retry latest",
      .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
      .options = as_options,
@@ -232,11 +243,12 @@ const CliCommand cli_commands[] = {
      .least = 1,
      .most = 1,
      .purpose = "removes all that gybe made on either side",
-     .text = RUN_TEXT "\n"
-             "\n"
-             "Lanes, slots, subscriptions, publications, changed replica identities and\n"
-             "schema `gybe` go away. Safe to repeat. After cutover the way back ends with it;\n"
-             "before cutover it ends the run.",
+     .text = RUN_TEXT
+     "\n"
+     "\n"
+     "Lanes, slots, subscriptions, publications, changed replica identities and\n"
+     "schema `gybe` go away. Safe to repeat. After cutover the way back ends with it;\n"
+     "before cutover it ends the run.",
      .example = "gybe finish latest",
      .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
      .options = finish_options,

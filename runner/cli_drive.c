@@ -16,7 +16,7 @@ typedef struct {
     ProgressView view;
     bool pass_lines; // --json: the stages' lines go to stdout as they come
     const char *approve_as, *approve_recorded;
-    char asked_digest[80]; // approval of this plan was asked for
+    char asked_digest[80];            // approval of this plan was asked for
     char stage[PROGRESS_STAGE_BYTES]; // the one at work
     bool stop_told;
     Err refused; // why --approve-as did not approve
@@ -197,13 +197,13 @@ static void on_plan_line(void *context, const json_t *line)
         on_line(context, line);
 }
 
-bool cli_drive_plan(Cli *cli, Engine *engine, const RunRequest *request, json_t **ret_result, Err *err)
+bool cli_drive_plan(Cli *cli, Engine *engine, const RunRequest *request, json_t **ret_result,
+                    Err *err)
 {
     Driving driving = driving_init(cli, engine, false);
     driving.view.quiet = driving.view.quiet || cli->values.json;
     EngineListener listener = {&driving, on_plan_line, NULL};
-    bool planned =
-        cancel_install(err) && engine_plan(engine, request, &listener, ret_result, err);
+    bool planned = cancel_install(err) && engine_plan(engine, request, &listener, ret_result, err);
     progress_clear(&driving.view);
     return planned;
 }

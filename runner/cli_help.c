@@ -42,8 +42,9 @@ const char *cli_exit_meaning(int code)
 // "--digest D"
 static char *option_word(Arena *arena, const CliOption *option)
 {
-    return option->argument == NULL ? arena_printf(arena, "--%s", option->name)
-                                    : arena_printf(arena, "--%s %s", option->name, option->argument);
+    return option->argument == NULL
+               ? arena_printf(arena, "--%s", option->name)
+               : arena_printf(arena, "--%s %s", option->name, option->argument);
 }
 
 // Broken before an option that would pass `width` columns; 0: one line.
@@ -134,23 +135,25 @@ static char *command_help(Arena *arena, const CliCommand *command)
 static char *overview(Arena *arena)
 {
     Buf buf = buf_init(arena, HELP_LIMIT_BYTES);
-    buf_puts(&buf, "gybe moves live PostgreSQL databases from one server to another behind PgBouncer.\n"
-                   "\n"
-                   "  gybe COMMAND [OPTIONS]\n"
-                   "\n"
-                   "Commands\n");
+    buf_puts(&buf,
+             "gybe moves live PostgreSQL databases from one server to another behind PgBouncer.\n"
+             "\n"
+             "  gybe COMMAND [OPTIONS]\n"
+             "\n"
+             "Commands\n");
     for (const CliCommand *command = cli_commands; command->name != NULL; command++)
         if (!command->inner)
             buf_printf(&buf, "  %-10s %s\n", command->name, command->purpose);
     put_options(&buf, "Common options", cli_common_options);
-    buf_puts(&buf, "\nThe usual way\n"
-                   "  gybe validate                          the annotation is right\n"
-                   "  gybe plan --repo orders                nothing stands in the way\n"
-                   "  gybe run --repo orders                 the whole run; waits for an approval\n"
-                   "  gybe approve latest --digest DIGEST    in another terminal, by somebody else\n"
-                   "  gybe finish latest                     when the old side is no longer needed\n"
-                   "\n"
-                   "`gybe help COMMAND` says more about one.\n");
+    buf_puts(&buf,
+             "\nThe usual way\n"
+             "  gybe validate                          the annotation is right\n"
+             "  gybe plan --repo orders                nothing stands in the way\n"
+             "  gybe run --repo orders                 the whole run; waits for an approval\n"
+             "  gybe approve latest --digest DIGEST    in another terminal, by somebody else\n"
+             "  gybe finish latest                     when the old side is no longer needed\n"
+             "\n"
+             "`gybe help COMMAND` says more about one.\n");
     return buf.text;
 }
 
@@ -183,8 +186,9 @@ int cli_help_show(Cli *cli, const CliCommand *command, FILE *file)
         (void)fputs(cli_help_text(cli->arena, command), file);
         return 0;
     }
-    OWNED(json_done) json_t *all = json_pack("{s:o, s:o}", "commands", json_array(),
-                                             "common_options", options_json(cli_common_options));
+    OWNED(json_done)
+    json_t *all = json_pack("{s:o, s:o}", "commands", json_array(), "common_options",
+                            options_json(cli_common_options));
     for (const CliCommand *row = cli_commands; row->name != NULL; row++)
         if (command == NULL || row == command)
             json_array_append_new(json_object_get(all, "commands"), command_json(cli->arena, row));

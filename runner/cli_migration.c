@@ -33,9 +33,8 @@ static const char *file_name(Cli *cli, const BlobFile *file)
         document->type != YAML_MAPPING)
         return "";
     const YamlNode *metadata = yaml_get(document, "metadata");
-    const YamlNode *name = metadata != NULL && metadata->type == YAML_MAPPING
-                               ? yaml_get(metadata, "name")
-                               : NULL;
+    const YamlNode *name =
+        metadata != NULL && metadata->type == YAML_MAPPING ? yaml_get(metadata, "name") : NULL;
     return name != NULL && name->type == YAML_SCALAR ? name->text : "";
 }
 
@@ -85,7 +84,8 @@ static bool revision_allowed(Cli *cli, const Settings *settings, Repository *rep
     bool held = false;
     if (cli->values.rev == NULL || strcmp(source->environment, "production") != 0)
         return true;
-    if (!repository_branch_holds(repository, chosen->repository->branch, &chosen->commit, &held, err))
+    if (!repository_branch_holds(repository, chosen->repository->branch, &chosen->commit, &held,
+                                 err))
         return false;
     if (held)
         return true;

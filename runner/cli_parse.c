@@ -8,9 +8,9 @@ typedef struct {
     Cli *cli;
     int argc;
     char **argv;
-    int at;            // the next argument
-    bool only_words;   // after `--`
-    bool version;      // --version was given
+    int at;          // the next argument
+    bool only_words; // after `--`
+    bool version;    // --version was given
 } Parse;
 
 static bool usage_error(const Parse *parse, const char *text, Err *err)
@@ -23,7 +23,7 @@ static bool usage_error(const Parse *parse, const char *text, Err *err)
                                       cli_synopsis(parse->cli->arena, command), command->name);
 }
 
-#define USAGE(parse, err, ...) \
+#define USAGE(parse, err, ...)                                                                     \
     usage_error((parse), arena_printf((parse)->cli->arena, __VA_ARGS__), (err))
 
 static const CliOption *option_in(const CliOption *options, const char *name, size_t length,
@@ -158,8 +158,9 @@ static bool parse_check(const Parse *parse, Err *err)
     const Cli *cli = parse->cli;
     const CliCommand *command = cli->command;
     if (cli->values.server != NULL)
-        return USAGE(parse, err, "--server is not supported in this version: it has no daemon; "
-                                 "leave it out to use the local store");
+        return USAGE(parse, err,
+                     "--server is not supported in this version: it has no daemon; "
+                     "leave it out to use the local store");
     if (cli->values.quiet && cli->values.verbose)
         return USAGE(parse, err, "-q and -v exclude each other");
     if (cli->values.help || parse->version)

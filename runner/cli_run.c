@@ -62,8 +62,8 @@ static bool approver_check(Cli *cli, const Settings *settings, const char *start
     return true;
 }
 
-bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration, RunRequest *ret_request,
-                 Err *err)
+bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration,
+                 RunRequest *ret_request, Err *err)
 {
     RunRequest request = {.until = cli->values.until};
     if (!cli_person(cli, cli->values.as, &request.person, &request.recorded, err) ||

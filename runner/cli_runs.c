@@ -40,8 +40,8 @@ int cli_runs(Cli *cli)
     }
     static const struct {
         const char *heading, *key;
-    } columns[] = {{"RUN", "run"},          {"MIGRATION", "migration"}, {"STATE", "state"},
-                   {"STAGE", "stage"},      {"STARTED", "created_at"},  {"BY", "started_by"}};
+    } columns[] = {{"RUN", "run"},     {"MIGRATION", "migration"}, {"STATE", "state"},
+                   {"STAGE", "stage"}, {"STARTED", "created_at"},  {"BY", "started_by"}};
     size_t count = json_array_size(runs);
     if (count == 0) {
         if (cli_says(cli))
@@ -52,8 +52,9 @@ int cli_runs(Cli *cli)
     const char **cells = arena_array(cli->arena, const char *, (count + 1) * ARRAY_LEN(columns));
     for (size_t i = 0; i < (count + 1) * ARRAY_LEN(columns); i++) {
         size_t row = i / ARRAY_LEN(columns), column = i % ARRAY_LEN(columns);
-        cells[i] = row == 0 ? columns[column].heading
-                            : json_get_string(json_array_get(runs, row - 1), columns[column].key, "");
+        cells[i] = row == 0
+                       ? columns[column].heading
+                       : json_get_string(json_array_get(runs, row - 1), columns[column].key, "");
     }
     cli_table(cli, cells, count + 1, ARRAY_LEN(columns));
     return 0;
@@ -69,7 +70,8 @@ static void approvals_show(Cli *cli, const json_t *approvals)
 {
     size_t i;
     json_t *row;
-    json_array_foreach(approvals, i, row) {
+    json_array_foreach(approvals, i, row)
+    {
         const char *comment = json_get_string(row, "comment", "");
         line(cli, json_get_string(row, "decision", "approval"),
              arena_printf(cli->arena, "%s at %s of %.12s%s%s", json_get_string(row, "person", ""),
@@ -109,15 +111,15 @@ static void status_show(Cli *cli, const json_t *run)
     error_show(cli, run);
     (void)fprintf(cli->out, "\n");
     cli_show_stages(cli, json_object_get(run, "stages"));
-    const json_t *plan = json_object_get(cli_stage_named(json_object_get(run, "stages"), "plan"), "data");
+    const json_t *plan =
+        json_object_get(cli_stage_named(json_object_get(run, "stages"), "plan"), "data");
     if (cli->values.verbose && json_is_object(plan)) {
         (void)fprintf(cli->out, "\n");
         cli_show_plan(cli, plan);
     }
-    const char *next = cli_next_step(cli->arena, json_get_string(run, "run", ""),
-                                     json_get_string(run, "state", ""),
-                                     json_get_string(run, "digest", ""),
-                                     json_object_get(run, "stages"));
+    const char *next = cli_next_step(
+        cli->arena, json_get_string(run, "run", ""), json_get_string(run, "state", ""),
+        json_get_string(run, "digest", ""), json_object_get(run, "stages"));
     if (next != NULL && cli_says(cli))
         (void)fprintf(cli->out, "\n%s\n", next);
 }
@@ -160,7 +162,8 @@ int cli_approve(Cli *cli)
     OWNED(engine_close) Engine *engine = NULL;
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
-        !engine_approve(engine, run, user, recorded, cli->values.digest, cli->values.comment, &err) ||
+        !engine_approve(engine, run, user, recorded, cli->values.digest, cli->values.comment,
+                        &err) ||
         !answer_run(cli, engine, run, &err))
         return cli_fail(cli, &err);
     if (cli_says(cli) && !cli->values.json)

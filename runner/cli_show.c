@@ -37,8 +37,8 @@ static char *verify_remark(Arena *arena, const json_t *data)
 {
     const json_t *checksum = json_object_get(data, "checksum");
     size_t differences = json_array_size(json_object_get(checksum, "differences"));
-    const char *found = differences == 0 ? "no differences"
-                                         : arena_printf(arena, "%zu DIFFERENCES", differences);
+    const char *found =
+        differences == 0 ? "no differences" : arena_printf(arena, "%zu DIFFERENCES", differences);
     return arena_printf(arena, "%lld tables, %lld rows compared: %s",
                         (long long)json_get_int(checksum, "tables", 0),
                         (long long)json_get_int(checksum, "rows", 0), found);
@@ -69,7 +69,8 @@ const json_t *cli_stage_named(const json_t *stages, const char *name)
 {
     size_t i;
     json_t *stage;
-    json_array_foreach(stages, i, stage) {
+    json_array_foreach(stages, i, stage)
+    {
         if (strcmp(json_get_string(stage, "name", ""), name) == 0)
             return stage;
     }
@@ -88,7 +89,7 @@ void cli_show_stages(Cli *cli, const json_t *stages)
 {
     enum { COLUMNS = 4 };
     size_t rows = json_array_size(stages) + 1;
-    const char **cells = arena_array(cli->arena, const char *, rows * COLUMNS);
+    const char **cells = arena_array(cli->arena, const char *, rows *COLUMNS);
     static const char *const heading[COLUMNS] = {"STAGE", "STATUS", "TOOK", ""};
     memcpy(cells, heading, sizeof heading);
     for (size_t row = 1; row < rows; row++) {
@@ -110,8 +111,9 @@ static const struct {
     {"QUEUED", "nobody drives it yet: `gybe retry %1$s` does"},
     {"AWAITING_APPROVAL", "to approve this plan: `gybe approve %1$s --digest %2$s`"},
     {"FOLLOWING", "`gybe retry %1$s` goes on; `gybe cancel %1$s` or `gybe finish %1$s` ends it"},
-    {"SUCCEEDED", "`gybe finish %1$s` removes what gybe made on both sides, when the old side is no "
-                  "longer needed"},
+    {"SUCCEEDED",
+     "`gybe finish %1$s` removes what gybe made on both sides, when the old side is no "
+     "longer needed"},
     {"FAILED", "when the cause is gone, `gybe retry %1$s` goes on; `gybe finish %1$s` ends it and "
                "cleans up"},
     {"CANCELED", "`gybe retry %1$s` goes on; `gybe finish %1$s` removes what is left of it"},
@@ -119,6 +121,7 @@ static const struct {
                  "start a new one"},
     {"EXPIRED", "`gybe finish %1$s` removes what the run made; start a new one to have its plan "
                 "approved"},
+    {"ROLLED_BACK", "the source serves; `gybe finish %1$s` removes what gybe made on both sides"},
     {"NEEDS_OPERATOR", "gybe cannot prove which side serves, or that they are equal: read `gybe "
                        "status %1$s` before anything else is done"},
 };
@@ -152,8 +155,8 @@ void cli_show_summary(Cli *cli, const char *run, const char *status, const json_
     cli_show_stages(cli, stages);
     // A run that --until left open SUCCEEDED in what was asked, and follows.
     const char *state = json_get_bool(data, "open", false) ? "FOLLOWING" : status;
-    const char *next = cli_next_step(cli->arena, run, state,
-                                     json_get_string(data, "plan_digest", ""), stages);
+    const char *next =
+        cli_next_step(cli->arena, run, state, json_get_string(data, "plan_digest", ""), stages);
     if (next != NULL)
         (void)fprintf(cli->out, "%s\n", next);
 }

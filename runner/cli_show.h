@@ -10,7 +10,8 @@ void cli_show_stages(Cli *cli, const json_t *stages);
 // "SUCCEEDED after 12 s: 8 tables, ...": one stage of a run's document.
 char *cli_stage_line(Arena *arena, const json_t *stage);
 const json_t *cli_stage_named(const json_t *stages, const char *name); // NULL: none
-// The end of `gybe run`: how it ended, how long clients were held, what was compared, where to go on.
+// The end of `gybe run`: how it ended, how long clients were held, what was compared, where to go
+// on.
 void cli_show_summary(Cli *cli, const char *run, const char *status, const json_t *data);
 // One sentence: what to do with a run in this state; NULL when there is nothing.
 char *cli_next_step(Arena *arena, const char *run, const char *state, const char *digest,

@@ -22,7 +22,8 @@ static void tables_show(Cli *cli, const json_t *tables)
     size_t count = json_array_size(tables);
     size_t shown = cli->values.verbose || count <= TABLES_SHOWN ? count : TABLES_SHOWN;
     const char **cells = arena_array(cli->arena, const char *, (shown + 1) * TABLE_COLUMNS);
-    static const char *const titles[TABLE_COLUMNS] = {"  table", "size", "rows", "identity", "copied as"};
+    static const char *const titles[TABLE_COLUMNS] = {"  table", "size", "rows", "identity",
+                                                      "copied as"};
     memcpy(cells, titles, sizeof titles);
     for (size_t i = 0; i < shown; i++) {
         const json_t *table = json_array_get(tables, i);
@@ -52,8 +53,8 @@ static void names_show(Cli *cli, const char *title, const json_t *list)
     heading(cli, title, count);
     for (size_t i = 0; i < shown; i++) {
         const json_t *item = json_array_get(list, i);
-        const char *name = json_is_string(item) ? json_string_value(item)
-                                                : json_get_string(item, "name", "");
+        const char *name =
+            json_is_string(item) ? json_string_value(item) : json_get_string(item, "name", "");
         bool missing = json_is_object(item) && !json_get_bool(item, "on_target", true);
         (void)fprintf(cli->out, "  %s%s\n", progress_printable(cli->arena, name),
                       missing ? " (will be made on the target)" : "");
@@ -67,10 +68,10 @@ static void objects_show(Cli *cli, const json_t *counts)
     const char *kind;
     json_t *count;
     char *line = arena_strdup(cli->arena, "");
-    json_object_foreach((json_t *)(uintptr_t)counts, kind, count) {
-        line = arena_printf(cli->arena, "%s%s%lld %s%s", line, line[0] != '\0' ? ", " : "",
-                            (long long)json_integer_value(count), kind,
-                            json_integer_value(count) == 1 ? "" : "s");
+    json_object_foreach((json_t *)(uintptr_t)counts, kind, count)
+    {
+        line = arena_printf(cli->arena, "%s%s%s %lld", line, line[0] != '\0' ? ", " : "", kind,
+                            (long long)json_integer_value(count));
     }
     if (line[0] != '\0')
         (void)fprintf(cli->out, "\nOther objects: %s\n", line);
@@ -83,7 +84,8 @@ static void findings_show(Cli *cli, const char *title, const json_t *findings)
     if (json_array_size(findings) == 0)
         return;
     heading(cli, title, json_array_size(findings));
-    json_array_foreach(findings, i, finding) {
+    json_array_foreach(findings, i, finding)
+    {
         const char *remedy = json_get_string(finding, "remedy", "");
         const char *text = arena_printf(
             cli->arena, "  %s %s: %s\n%s%s%s", json_get_string(finding, "id", ""),
@@ -101,12 +103,13 @@ static void steps_show(Cli *cli, const json_t *plan)
     const json_t *document = json_object_get(json_object_get(plan, "resolved"), "migration");
     if (!migration_from_json(arena, document, &wanted, &unreadable))
         return;
-    (void)fprintf(cli->out,
-                  "\nWhat will happen\n"
-                  "  replicate  copy with %lld jobs while the source serves, then follow it; at most %s of "
-                  "WAL are held back\n",
-                  (long long)wanted.replicate.jobs,
-                  size_format(arena, wanted.replicate.max_slot_retention_bytes));
+    (void)fprintf(
+        cli->out,
+        "\nWhat will happen\n"
+        "  replicate  copy with %lld jobs while the source serves, then follow it; at most %s of "
+        "WAL are held back\n",
+        (long long)wanted.replicate.jobs,
+        size_format(arena, wanted.replicate.max_slot_retention_bytes));
     if (wanted.cutover.traffic == NULL) {
         (void)fprintf(cli->out, "  then the run ends: the annotation names no cutover.traffic\n");
         return;
@@ -114,11 +117,11 @@ static void steps_show(Cli *cli, const json_t *plan)
     (void)fprintf(cli->out, "  approve    %lld of the approvers, valid for %s\n",
                   (long long)wanted.approval.quorum,
                   duration_format(arena, wanted.approval.expires_ms));
-    (void)fprintf(cli->out, "  cutover    %s holds its clients for at most %s, in up to %lld attempts%s%s\n",
-                  wanted.cutover.traffic, duration_format(arena, wanted.cutover.max_pause_ms),
-                  (long long)wanted.cutover.attempts,
-                  wanted.cutover.window != NULL ? ", in the window " : "",
-                  wanted.cutover.window != NULL ? wanted.cutover.window : "");
+    (void)fprintf(
+        cli->out, "  cutover    %s holds its clients for at most %s, in up to %lld attempts%s%s\n",
+        wanted.cutover.traffic, duration_format(arena, wanted.cutover.max_pause_ms),
+        (long long)wanted.cutover.attempts, wanted.cutover.window != NULL ? ", in the window " : "",
+        wanted.cutover.window != NULL ? wanted.cutover.window : "");
     (void)fprintf(cli->out, "  verify     checksum: %s\n", wanted.verify.checksum);
 }
 

@@ -60,9 +60,9 @@ static char *name_from(Arena *arena, const char *reference)
 char *cli_repository_lines(Arena *arena, const char *reference)
 {
     const char *directory = real_path(arena, reference);
-    const char *url = directory != NULL                   ? arena_printf(arena, "file://%s", directory)
-                      : strchr(reference, ':') != NULL    ? reference
-                                                          : "URL of its git repository";
+    const char *url = directory != NULL                ? arena_printf(arena, "file://%s", directory)
+                      : strchr(reference, ':') != NULL ? reference
+                                                       : "URL of its git repository";
     const char *name = name_from(arena, directory != NULL ? directory : reference);
     return arena_printf(arena,
                         "repositories:\n"
@@ -139,7 +139,8 @@ RepositorySpec cli_repository_spec(const Settings *settings, const SettingsRepos
     return spec;
 }
 
-bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **ret_recorded, Err *err)
+bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **ret_recorded,
+                Err *err)
 {
     errno = 0;
     const struct passwd *entry = getpwuid(geteuid());
@@ -148,7 +149,8 @@ bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **re
     const char *user = as != NULL ? as : login;
     for (const char *at = user; *at != '\0'; at++)
         if (isspace((unsigned char)*at) || iscntrl((unsigned char)*at))
-            return err_set(err, ERR_INPUT, "\"%s\" is no user name: it has white space in it", user);
+            return err_set(err, ERR_INPUT, "\"%s\" is no user name: it has white space in it",
+                           user);
     *ret_user = user;
     *ret_recorded = arena_printf(cli->arena, "%s via os:%s", user, login);
     return true;

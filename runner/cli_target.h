@@ -36,12 +36,13 @@ typedef struct {
     Migration migration;
 } CliMigration;
 
-// --repo, --rev and --migration together, checked against the operator's file. Problems are printed.
-// ERR_INPUT, ERR_NOT_FOUND (exit 3); a revision outside the configured branch's history is refused
-// where the source is a production database.
+// --repo, --rev and --migration together, checked against the operator's file. Problems are
+// printed. ERR_INPUT, ERR_NOT_FOUND (exit 3); a revision outside the configured branch's history is
+// refused where the source is a production database.
 bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migration, Err *err);
 // Who acts: --as, else the login; "USER via os:LOGIN" goes to ret_recorded.
-bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **ret_recorded, Err *err);
+bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **ret_recorded,
+                Err *err);
 // All of it together: what the engine is asked for. `migration` holds what the request points to.
-bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration, RunRequest *ret_request,
-                 Err *err);
+bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration,
+                 RunRequest *ret_request, Err *err);

@@ -25,7 +25,8 @@ static bool name_is_taken(const json_t *migrations, const char *name, const char
 {
     size_t i;
     json_t *row;
-    json_array_foreach(migrations, i, row) {
+    json_array_foreach(migrations, i, row)
+    {
         if (strcmp(json_get_string(row, "name", ""), name) == 0) {
             *ret_file = json_get_string(row, "file", "");
             return true;
@@ -64,8 +65,8 @@ static void validate_file(Validation *validation, const BlobFile *file)
     OWNED(json_done) json_t *list = problems_json(&problems);
     json_array_extend(validation->problems, list);
     if (migration.name != NULL)
-        json_array_append_new(validation->migrations, json_pack("{s:s, s:s}", "name", migration.name,
-                                                                "file", file->path));
+        json_array_append_new(validation->migrations,
+                              json_pack("{s:s, s:s}", "name", migration.name, "file", file->path));
 }
 
 static bool repository_validate(Validation *validation, Repository *repository, Err *err)
@@ -103,9 +104,11 @@ static bool validate(Validation *validation, Err *err)
 static int validation_answer(Validation *validation)
 {
     Cli *cli = validation->cli;
-    size_t migrations = json_array_size(validation->migrations), problems = validation->problem_count;
+    size_t migrations = json_array_size(validation->migrations),
+           problems = validation->problem_count;
     if (cli->values.json) {
-        OWNED(json_done) json_t *answer =
+        OWNED(json_done)
+        json_t *answer =
             json_pack("{s:b, s:s, s:s, s:O, s:O}", "valid", problems == 0, "repository",
                       validation->location, "commit", validation->commit.commit, "migrations",
                       validation->migrations, "problems", validation->problems);

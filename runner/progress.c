@@ -10,9 +10,9 @@
 #include "runner/base/units.h"
 
 enum {
-    REDRAW_MS = 100,       // a bar is redrawn at most so often
-    PLAIN_MS = 15 * 1000,  // a plain line that says the same with other numbers, at most so often
-    PLAIN_PERCENT = 10,    // or when so much more is done
+    REDRAW_MS = 100,      // a bar is redrawn at most so often
+    PLAIN_MS = 15 * 1000, // a plain line that says the same with other numbers, at most so often
+    PLAIN_PERCENT = 10,   // or when so much more is done
     SAMPLE_MS = 1000,
     BAR_CELLS = 24,
     NARROWEST = 40,
@@ -139,8 +139,8 @@ char *progress_plain(const ProgressView *view, Arena *arena)
     int percent = percent_done(view);
     if (percent >= 0)
         detail = arena_printf(arena, "%d %%, %s", percent, detail);
-    return arena_printf(arena, "%s: %s%s%s%s", view->stage, view->text, detail[0] != '\0' ? " (" : "",
-                        detail, detail[0] != '\0' ? ")" : "");
+    return arena_printf(arena, "%s: %s%s%s%s", view->stage, view->text,
+                        detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
 }
 
 // Cuts after `width` characters of UTF-8; our texts hold nothing wider than a cell.
@@ -164,11 +164,10 @@ char *progress_bar(const ProgressView *view, Arena *arena, int width)
     for (int i = 0; percent >= 0 && i < BAR_CELLS; i++)
         cells[i] = i < filled ? '#' : '.';
     const char *head = arena_printf(arena, "%-*s", STAGE_CELLS, view->stage);
-    const char *line =
-        percent >= 0 ? arena_printf(arena, "%s [%s] %3d %%  %s  %s", head, cells, percent, detail,
-                                    view->text)
-                     : arena_printf(arena, "%s %s%s%s", head, view->text,
-                                    detail[0] != '\0' ? "  " : "", detail);
+    const char *line = percent >= 0 ? arena_printf(arena, "%s [%s] %3d %%  %s  %s", head, cells,
+                                                   percent, detail, view->text)
+                                    : arena_printf(arena, "%s %s%s%s", head, view->text,
+                                                   detail[0] != '\0' ? "  " : "", detail);
     return cut(arena, line, width);
 }
 

@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#define OWNED(release)   __attribute__((cleanup(release)))
+#define OWNED(release)   __attribute__((cleanup(release), unused)) // clang takes no use from it
 #define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
 
 typedef struct ArenaBlock ArenaBlock;

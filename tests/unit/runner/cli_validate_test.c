@@ -115,8 +115,9 @@ static void two_migrations_of_one_name(void **state)
     program_commit(&place->arena);
     Ran ran = gybe(&place->arena, "validate");
     assert_int_equal(ran.code, 3);
-    assert_non_null(strstr(ran.messages, ".gybe/b.yaml:4:9: metadata.name: \"orders\" is the name of "
-                                         "the migration in .gybe/a.yaml too; give each its own\n"));
+    assert_non_null(strstr(ran.messages,
+                           ".gybe/b.yaml:4:9: metadata.name: \"orders\" is the name of "
+                           "the migration in .gybe/a.yaml too; give each its own\n"));
 }
 
 static void only_what_is_committed(void **state)
@@ -141,8 +142,8 @@ static void other_places(void **state)
     program_commit(&place->arena);
     assert_int_equal(chdir("/"), 0);
     Arena *arena = &place->arena;
-    assert_int_equal(
-        gybe(arena, arena_printf(arena, "validate --repo %s", place->directory)).code, 0);
+    assert_int_equal(gybe(arena, arena_printf(arena, "validate --repo %s", place->directory)).code,
+                     0);
     assert_int_equal(
         gybe(arena, arena_printf(arena, "validate --repo=file://%s", place->directory)).code, 0);
     Ran ran = gybe(arena, "validate --repo /nonexistent --json");
@@ -199,49 +200,50 @@ static void unknown_repository_is_refused_with_the_lines(void **state)
     program_write("gybe.yaml", operator_file);
     Ran ran = gybe(&place->arena, "plan --repo https://git.example.com/acme/Orders.git");
     assert_int_equal(ran.code, 3);
-    assert_string_equal(ran.messages,
-                        "gybe: \"https://git.example.com/acme/Orders.git\" is no entry of "
-                        "`repositories` in gybe.yaml\n"
-                        "  hint: if gybe may run its migrations, add there:\n"
-                        "repositories:\n"
-                        "  - name: orders\n"
-                        "    url: https://git.example.com/acme/Orders.git\n"
-                        "    branch: main\n"
-                        "    connections: [\"orders-*\"]   # profiles that its annotations may name\n"
-                        "    traffic: [\"orders-*\"]\n");
+    assert_string_equal(
+        ran.messages, "gybe: \"https://git.example.com/acme/Orders.git\" is no entry of "
+                      "`repositories` in gybe.yaml\n"
+                      "  hint: if gybe may run its migrations, add there:\n"
+                      "repositories:\n"
+                      "  - name: orders\n"
+                      "    url: https://git.example.com/acme/Orders.git\n"
+                      "    branch: main\n"
+                      "    connections: [\"orders-*\"]   # profiles that its annotations may name\n"
+                      "    traffic: [\"orders-*\"]\n");
     ran = gybe(&place->arena, "run --repo .");
     assert_int_equal(ran.code, 3);
-    assert_non_null(strstr(ran.messages, arena_printf(&place->arena, "    url: file://%s\n",
-                                                      place->directory)));
+    assert_non_null(strstr(ran.messages,
+                           arena_printf(&place->arena, "    url: file://%s\n", place->directory)));
 }
 
 // An operator's file that lets the current directory run its migrations.
 static void place_serve(Place *place)
 {
-    program_write("gybe.yaml", arena_printf(&place->arena,
-                                            "apiVersion: gybe/v1\n"
-                                            "kind: Runner\n"
-                                            "state: sqlite://%s/state/state.db\n"
-                                            "connections:\n"
-                                            "  orders-old: {uri: \"postgresql://a@127.0.0.1:1/o\"}\n"
-                                            "  orders-new: {uri: \"postgresql://a@127.0.0.1:1/n\"}\n"
-                                            "traffic:\n"
-                                            "  orders-pooler:\n"
-                                            "    kind: pgbouncer\n"
-                                            "    database: orders\n"
-                                            "    poolers:\n"
-                                            "      - {admin: \"postgresql://a@127.0.0.1:1/pgbouncer\",\n"
-                                            "         databasesFile: %s/databases.ini}\n"
-                                            "    appRoles: [orders_app]\n"
-                                            "repositories:\n"
-                                            "  - name: orders\n"
-                                            "    url: file://%s\n"
-                                            "    branch: main\n"
-                                            "    connections: [\"orders-*\"]\n"
-                                            "    traffic: [\"orders-*\"]\n"
-                                            "approvals:\n"
-                                            "  people: {grace: [\"github:gracehub\"]}\n",
-                                            place->directory, place->directory, place->directory));
+    program_write("gybe.yaml",
+                  arena_printf(&place->arena,
+                               "apiVersion: gybe/v1\n"
+                               "kind: Runner\n"
+                               "state: sqlite://%s/state/state.db\n"
+                               "connections:\n"
+                               "  orders-old: {uri: \"postgresql://a@127.0.0.1:1/o\"}\n"
+                               "  orders-new: {uri: \"postgresql://a@127.0.0.1:1/n\"}\n"
+                               "traffic:\n"
+                               "  orders-pooler:\n"
+                               "    kind: pgbouncer\n"
+                               "    database: orders\n"
+                               "    poolers:\n"
+                               "      - {admin: \"postgresql://a@127.0.0.1:1/pgbouncer\",\n"
+                               "         databasesFile: %s/databases.ini}\n"
+                               "    appRoles: [orders_app]\n"
+                               "repositories:\n"
+                               "  - name: orders\n"
+                               "    url: file://%s\n"
+                               "    branch: main\n"
+                               "    connections: [\"orders-*\"]\n"
+                               "    traffic: [\"orders-*\"]\n"
+                               "approvals:\n"
+                               "  people: {grace: [\"github:gracehub\"]}\n",
+                               place->directory, place->directory, place->directory));
 }
 
 static void which_migration(void **state)
@@ -289,7 +291,8 @@ static void other_branches_are_never_run(void **state)
         assert_int_equal(ran.code, 3);
         assert_non_null(strstr(ran.messages, " is not in the history of branch main of orders\n"));
     }
-    Ran ran = gybe(arena, "plan --rev feature~1"); // the head of main: refused by the server, not by us
+    Ran ran =
+        gybe(arena, "plan --rev feature~1"); // the head of main: refused by the server, not by us
     assert_null(strstr(ran.messages, "history of branch"));
     assert_int_not_equal(ran.code, 0);
     assert_int_not_equal(ran.code, 3);

@@ -60,7 +60,8 @@ static void plain_one_line_per_change(void **state)
     Screen screen = screen_open(false, true);
     take(&screen, 0, "{\"kind\":\"progress\",\"stage\":\"plan\",\"text\":\"connecting\"}");
     take(&screen, 10, "{\"kind\":\"progress\",\"stage\":\"plan\",\"text\":\"connecting\"}");
-    take(&screen, 20, "{\"kind\":\"progress\",\"stage\":\"plan\",\"text\":\"reading the catalog\"}");
+    take(&screen, 20,
+         "{\"kind\":\"progress\",\"stage\":\"plan\",\"text\":\"reading the catalog\"}");
     take(&screen, 30, "{\"kind\":\"metric\",\"stage\":\"plan\",\"name\":\"x\",\"value\":1}");
     take(&screen, 40, "{\"kind\":\"result\",\"stage\":\"plan\",\"status\":\"SUCCEEDED\"}");
     assert_string_equal(screen_close(&screen),
@@ -128,7 +129,8 @@ static void bar_gives_way_to_messages(void **state)
          "{\"kind\":\"log\",\"stage\":\"replicate\",\"level\":\"warning\",\"message\":\"slow\","
          "\"hint\":\"wait\"}");
     const char *text = screen_close(&screen);
-    assert_non_null(strstr(text, "\r\033[Kreplicate: \033[33mwarning: slow\033[0m\n  hint: wait\n"));
+    assert_non_null(
+        strstr(text, "\r\033[Kreplicate: \033[33mwarning: slow\033[0m\n  hint: wait\n"));
 }
 
 static void hostile_names_cannot_steer_the_terminal(void **state)
