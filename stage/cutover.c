@@ -20,10 +20,11 @@ enum { WAIT_LEAST_MS = 300, WAIT_SPREAD_MS = 900, OPERATOR_EXIT = 10 };
 static bool side_open(const ConnectionProfile *profile, const char *side, Arena *arena,
                       Connection **ret_connection, Err *err)
 {
-    return connection_open(&(ConnectionSpec){.uri = profile->uri,
-                                             .what = arena_printf(arena, "%s %s", side, profile->name),
-                                             .purpose = "cutover"},
-                           ret_connection, err);
+    return connection_open(
+        &(ConnectionSpec){.uri = profile->uri,
+                          .what = arena_printf(arena, "%s %s", side, profile->name),
+                          .purpose = "cutover"},
+        ret_connection, err);
 }
 
 static bool cutover_open(Cutover *cutover, Err *err)
@@ -33,8 +34,8 @@ static bool cutover_open(Cutover *cutover, Err *err)
            side_open(&request->target, "target", cutover->arena, &cutover->target, err) &&
            journal_claim(cutover->source, request, cutover->arena, err) &&
            journal_claim(cutover->target, request, cutover->arena, err) &&
-           catalog_read(cutover->source, &request->migration.scope, cutover->arena, &cutover->catalog,
-                        err) &&
+           catalog_read(cutover->source, &request->migration.scope, cutover->arena,
+                        &cutover->catalog, err) &&
            lane_list(cutover->target, request, "forward", cutover->arena, &cutover->lanes,
                      &cutover->lane_count, err) &&
            (cutover->lane_count > 0 ||
@@ -57,7 +58,8 @@ static void data_take(Cutover *cutover, const json_t *report, int attempts)
     const char *lsn = json_get_string(report, "lsn", NULL);
     json_object_set_new(cutover->data, "pause_ms", json_real(json_get_real(report, "pause_ms", 0)));
     json_object_set_new(cutover->data, "attempts", json_integer(attempts));
-    json_object_set_new(cutover->data, "steps", steps != NULL ? json_deep_copy(steps) : json_array());
+    json_object_set_new(cutover->data, "steps",
+                        steps != NULL ? json_deep_copy(steps) : json_array());
     json_object_set_new(cutover->data, "journal_lsn", lsn != NULL ? json_string(lsn) : json_null());
 }
 
@@ -100,13 +102,15 @@ static bool guardian_lost(Cutover *cutover, Attempts *attempts, Err *failed, Err
     SwitchFound found = FOUND_NOTHING;
     log_err(LOG_WARNING, failed);
     guardian_end(&attempts->guardian);
-    if (!switch_recover(cutover->request, "forward", cutover->arena, &found, &attempts->number, err))
+    if (!switch_recover(cutover->request, "forward", cutover->arena, &found, &attempts->number,
+                        err))
         return false;
     attempts->committed = found == FOUND_COMMITTED;
     return true;
 }
 
-static bool outcome_take(Cutover *cutover, Attempts *attempts, const SwitchOutcome *outcome, Err *err)
+static bool outcome_take(Cutover *cutover, Attempts *attempts, const SwitchOutcome *outcome,
+                         Err *err)
 {
     Err why = {0};
     OWNED(json_done) json_t *report = outcome->report;
@@ -166,9 +170,12 @@ static bool attempts_run(Cutover *cutover, int number, Err *err)
     }
     if (attempts.committed)
         return true;
-    err_set(err, ERR_TRANSIENT, "none of %lld attempts came to an end within the budget; the last: %s",
+    err_set(err, ERR_TRANSIENT,
+            "none of %lld attempts came to an end within the budget; the last: %s",
             (long long)limit, last.message);
-    return err_hint(err, "%s", last.hint[0] != '\0' ? last.hint : "everything is as it was; `gybe retry` tries again");
+    return err_hint(err, "%s",
+                    last.hint[0] != '\0' ? last.hint
+                                         : "everything is as it was; `gybe retry` tries again");
 }
 
 // --- the stage ---
@@ -199,8 +206,10 @@ static bool take_up_committed(Cutover *cutover, int number, Err *err)
     OWNED(json_done) json_t *report = NULL;
     Lane *lanes = NULL;
     size_t count = 0;
-    if (!switch_read_report(cutover->target, cutover->request, "forward", number, cutover->arena, &report, err) ||
-        !lane_list(cutover->target, cutover->request, "reverse", cutover->arena, &lanes, &count, err))
+    if (!switch_read_report(cutover->target, cutover->request, "forward", number, cutover->arena,
+                            &report, err) ||
+        !lane_list(cutover->target, cutover->request, "reverse", cutover->arena, &lanes, &count,
+                   err))
         return false;
     cutover->armed = count > 0;
     data_take(cutover, report, number);

@@ -25,12 +25,10 @@ enum {
 
 static bool say(const char *text, Err *err)
 {
-    return wire_progress(&(Progress){.text = text,
-                                     .done_bytes = -1,
-                                     .total_bytes = -1,
-                                     .done_rows = -1,
-                                     .eta_s = -1},
-                         err);
+    return wire_progress(
+        &(Progress){
+            .text = text, .done_bytes = -1, .total_bytes = -1, .done_rows = -1, .eta_s = -1},
+        err);
 }
 
 // The approval is for exactly this plan: anything that changed since stops here.
@@ -91,8 +89,9 @@ static bool difference_error(const ChecksumReport *report, Err *err)
             report->difference_count, first->table, first->key != NULL ? " key " : "",
             first->key != NULL ? first->key : "", first->column != NULL ? " column " : "",
             first->column != NULL ? first->column : "", first->what);
-    return err_hint(err, "nothing was switched; find out who writes on the target, or finish this run and "
-                         "start a new one");
+    return err_hint(
+        err, "nothing was switched; find out who writes on the target, or finish this run and "
+             "start a new one");
 }
 
 static bool arm_compare(Cutover *cutover, Err *err)
@@ -135,8 +134,9 @@ static bool arm_lag(Cutover *cutover, Err *err)
         }
         if (late.kind != ERR_TRANSIENT || clock_monotonic_ms() >= deadline_ms) {
             *err = late;
-            return err_hint(err, "the target's apply is slower than the writes, or a large transaction is "
-                                 "under way; try when it is quieter, or raise cutover.maxPause");
+            return err_hint(
+                err, "the target's apply is slower than the writes, or a large transaction is "
+                     "under way; try when it is quieter, or raise cutover.maxPause");
         }
         if (!cancel_check(err))
             return false;
@@ -145,10 +145,12 @@ static bool arm_lag(Cutover *cutover, Err *err)
 }
 
 static const char long_text[] =
-    "SELECT (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::bigint, a.pid, a.usename, a.state"
+    "SELECT (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::bigint, a.pid, "
+    "a.usename, a.state"
     " FROM pg_catalog.pg_stat_activity a WHERE a.datname = current_database()"
     " AND a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - interval '%d ms'"
-    " AND NOT (a.usename = session_user AND a.application_name LIKE 'gybe %%') ORDER BY 1 DESC LIMIT 1";
+    " AND NOT (a.usename = session_user AND a.application_name LIKE 'gybe %%') ORDER BY 1 DESC "
+    "LIMIT 1";
 
 bool cutover_quiet(Cutover *cutover, Err *err)
 {
@@ -156,14 +158,16 @@ bool cutover_quiet(Cutover *cutover, Err *err)
     for (;;) {
         PgRows rows;
         if (!connection_run(cutover->source, cutover->arena,
-                            arena_printf(cutover->arena, long_text, LONG_TRANSACTION_MS), NULL, 0, &rows, err))
+                            arena_printf(cutover->arena, long_text, LONG_TRANSACTION_MS), NULL, 0,
+                            &rows, err))
             return false;
         if (rows.count == 0)
             return true;
         if (clock_monotonic_ms() >= deadline_ms) {
-            err_set(err, ERR_TRANSIENT, "process %s of %s has been in a transaction for %lld ms (%s)",
-                    pg_cell(&rows, 0, 1), pg_cell(&rows, 0, 2), (long long)pg_cell_int(&rows, 0, 0, 0),
-                    pg_cell(&rows, 0, 3));
+            err_set(err, ERR_TRANSIENT,
+                    "process %s of %s has been in a transaction for %lld ms (%s)",
+                    pg_cell(&rows, 0, 1), pg_cell(&rows, 0, 2),
+                    (long long)pg_cell_int(&rows, 0, 0, 0), pg_cell(&rows, 0, 3));
             return err_hint(err, "a pause would have to wait for it; end it, or try later");
         }
         if (!cancel_wait_ms(QUIET_STEP_MS, err))
@@ -180,8 +184,8 @@ static bool arm_obstacles(Cutover *cutover, Err *err)
 
 static bool arm_sequences(Cutover *cutover, Err *err)
 {
-    return sequences_carry(cutover->source, cutover->target, &cutover->catalog, SEQUENCE_INTERVAL_MS,
-                           SEQUENCE_HORIZON_MS, cutover->arena, err);
+    return sequences_carry(cutover->source, cutover->target, &cutover->catalog,
+                           SEQUENCE_INTERVAL_MS, SEQUENCE_HORIZON_MS, cutover->arena, err);
 }
 
 typedef struct {
@@ -204,7 +208,8 @@ static const ArmStep arm_steps[] = {
 bool cutover_arm(Cutover *cutover, Err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(arm_steps); i++) {
-        if (!cancel_check(err) || !say(arm_steps[i].text, err) || !FAILPOINT("cutover.arm.step", err))
+        if (!cancel_check(err) || !say(arm_steps[i].text, err) ||
+            !FAILPOINT("cutover.arm.step", err))
             return false;
         if (!arm_steps[i].run(cutover, err))
             return err_note(err, "%s", arm_steps[i].text);

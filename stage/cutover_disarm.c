@@ -11,17 +11,23 @@
 #include "runner/base/failpoint.h"
 #include "runner/base/log.h"
 
-enum { CANARY_MS = 15000, RELEASE_MS = 20000, RELEASE_STEP_MS = 20, PEEK_LIMIT = 1000000, HEAD_BYTES = 200 };
+enum {
+    CANARY_MS = 15000,
+    RELEASE_MS = 20000,
+    RELEASE_STEP_MS = 20,
+    PEEK_LIMIT = 1000000,
+    HEAD_BYTES = 200
+};
 
 // --- stray writes ---
 
 typedef struct {
-    const char *number; // of the marker that the switch drained to
-    const char *origin; // of what our reverse lane applies; "" none
+    const char *number;     // of the marker that the switch drained to
+    const char *origin;     // of what our reverse lane applies; "" none
     uint32_t relations[64]; // of schema gybe
     size_t relation_count;
-    bool ours;   // the current transaction came in by our reverse lane
-    bool marked; // the current transaction wrote the marker
+    bool ours;          // the current transaction came in by our reverse lane
+    bool marked;        // the current transaction wrote the marker
     int64_t after, all; // changes after the marker; in the whole slot
     bool seen;          // the marker was in the slot
 } Strays;
@@ -96,7 +102,8 @@ static void message_look(Strays *strays, const unsigned char *bytes, size_t leng
                        strcmp((const char *)bytes + ORIGIN_NAME, strays->origin) == 0;
         break;
     case 'R':
-        if (length > RELATION_SCHEMA + 5 && strcmp((const char *)bytes + RELATION_SCHEMA, "gybe") == 0 &&
+        if (length > RELATION_SCHEMA + 5 &&
+            strcmp((const char *)bytes + RELATION_SCHEMA, "gybe") == 0 &&
             strays->relation_count < ARRAY_LEN(strays->relations))
             strays->relations[strays->relation_count++] = u32_at(bytes + 1);
         break;
@@ -114,14 +121,16 @@ static void message_look(Strays *strays, const unsigned char *bytes, size_t leng
     }
 }
 
-static bool slot_released(Connection *source, const Lane *lane, Arena *arena, bool *ret_there, Err *err)
+static bool slot_released(Connection *source, const Lane *lane, Arena *arena, bool *ret_there,
+                          Err *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + RELEASE_MS;
     for (;;) {
         PgRows rows;
-        if (!connection_run(source, arena,
-                            "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
-                            (const char *[]){lane->name}, 1, &rows, err))
+        if (!connection_run(
+                source, arena,
+                "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+                (const char *[]){lane->name}, 1, &rows, err))
             return false;
         *ret_there = rows.count == 1;
         if (rows.count == 0 || !pg_cell_bool(&rows, 0, 0))
@@ -153,9 +162,10 @@ static bool lane_strays(Cutover *cutover, const Lane *lane, int64_t *ret_rows, E
     *ret_rows = 0;
     if (!there)
         return true; // an earlier attempt of this stage has looked and dropped it
-    if (!one_text(cutover->source, arena_printf(arena, "SELECT max(number) FROM %s", lane->marker), NULL, arena,
-                  &strays.number, err) ||
-        !one_text(cutover->source, "SELECT 'pg_' || oid FROM pg_catalog.pg_subscription WHERE subname = $1",
+    if (!one_text(cutover->source, arena_printf(arena, "SELECT max(number) FROM %s", lane->marker),
+                  NULL, arena, &strays.number, err) ||
+        !one_text(cutover->source,
+                  "SELECT 'pg_' || oid FROM pg_catalog.pg_subscription WHERE subname = $1",
                   cutover->reverse.name, arena, &strays.origin, err))
         return false;
     PgRows rows;
@@ -191,10 +201,13 @@ static bool strays_count(Cutover *cutover, Err *err)
     json_object_set_new(cutover->data, "lost_rows", json_integer(lost_rows));
     if (lost_rows == 0)
         return true;
-    err_set(err, ERR_CONFLICT, "%lld row changes were written on the source after the switch's marker and "
-                               "are not on the target", (long long)lost_rows);
-    err_hint(err, "somebody outside appRoles wrote there; the forward slot is kept: read it with "
-                  "pg_logical_slot_peek_binary_changes, carry the rows over, then `gybe finish %s`",
+    err_set(err, ERR_CONFLICT,
+            "%lld row changes were written on the source after the switch's marker and "
+            "are not on the target",
+            (long long)lost_rows);
+    err_hint(err,
+             "somebody outside appRoles wrote there; the forward slot is kept: read it with "
+             "pg_logical_slot_peek_binary_changes, carry the rows over, then `gybe finish %s`",
              cutover->request->run);
     err->exit_code = 10;
     return false;
@@ -208,8 +221,8 @@ static void canary_again(Cutover *cutover)
     Err err = {0};
     if (!cutover->armed)
         return;
-    cutover->armed = marker_round_trip(cutover->target, cutover->source, &cutover->reverse, CANARY_MS,
-                                       cutover->arena, &took_us, &err);
+    cutover->armed = marker_round_trip(cutover->target, cutover->source, &cutover->reverse,
+                                       CANARY_MS, cutover->arena, &took_us, &err);
     if (!cutover->armed) // clients are on the target already; what is lost is the promise
         log_write(LOG_WARNING, "the way back does not follow: a rollback is not possible now",
                   "look at the source's log: its apply worker says why",
@@ -224,7 +237,8 @@ static bool forward_drop(Cutover *cutover, Err *err)
         if (!FAILPOINT("cutover.disarm.drop", err) ||
             !lane_drop_subscription(cutover->target, lane, err) ||
             !lane_drop_publisher(cutover->source, lane, err) ||
-            !connection_exec(cutover->source, err, "DELETE FROM gybe.lane WHERE label = %s", label) ||
+            !connection_exec(cutover->source, err, "DELETE FROM gybe.lane WHERE label = %s",
+                             label) ||
             !connection_exec(cutover->target, err, "DELETE FROM gybe.lane WHERE label = %s", label))
             return false;
     }

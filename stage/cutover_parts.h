@@ -14,7 +14,7 @@ typedef struct {
     Lane *lanes; // forward
     size_t lane_count;
     Lane reverse;
-    bool armed; // the reverse lane is there and proven
+    bool armed;   // the reverse lane is there and proven
     json_t *data; // the stage's result
 } Cutover;
 

@@ -26,11 +26,12 @@ static bool wal_is_logical(Connection *target, Arena *arena, bool *ret_so, Err *
 // By doing: the right to subscribe cannot be read from attributes on managed servers.
 static bool may_subscribe(Connection *source, Secret conninfo, Arena *arena, Err *ret_why)
 {
-    bool may = connection_exec(source, ret_why,
-                               "BEGIN; CREATE SUBSCRIPTION gybe_trial CONNECTION %s PUBLICATION gybe_trial"
-                               " WITH (connect = false, enabled = false, create_slot = false,"
-                               " slot_name = NONE); ROLLBACK",
-                               pg_literal(arena, conninfo.reveal));
+    bool may =
+        connection_exec(source, ret_why,
+                        "BEGIN; CREATE SUBSCRIPTION gybe_trial CONNECTION %s PUBLICATION gybe_trial"
+                        " WITH (connect = false, enabled = false, create_slot = false,"
+                        " slot_name = NONE); ROLLBACK",
+                        pg_literal(arena, conninfo.reveal));
     Err ignored = {0};
     if (!may && connection_in_transaction(source))
         (void)connection_exec(source, &ignored, "ROLLBACK");
@@ -39,7 +40,8 @@ static bool may_subscribe(Connection *source, Secret conninfo, Arena *arena, Err
 
 static bool no_way_back(const char *why, const char *remedy)
 {
-    log_write(LOG_WARNING, "no way back by replication: a rollback would lose what is written after the switch",
+    log_write(LOG_WARNING,
+              "no way back by replication: a rollback would lose what is written after the switch",
               remedy, LOG_FIELDS(LOG_STR("reason", why)));
     return true;
 }
@@ -48,7 +50,8 @@ static bool no_way_back(const char *why, const char *remedy)
 
 static const char identity_text[] =
     "SELECT n.nspname, c.relname, c.relreplident, (SELECT i.relname FROM pg_catalog.pg_index x"
-    "  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND x.indisreplident)"
+    "  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND "
+    "x.indisreplident)"
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%'"
     " AND n.nspname NOT IN ('information_schema', 'gybe', 'cron')";
@@ -68,13 +71,15 @@ static const char *identity_clause(Arena *arena, const PgRows *rows, size_t row)
     case 'i':
         return rows->cells[row][3] == NULL
                    ? NULL
-                   : arena_printf(arena, "USING INDEX %s", pg_identifier(arena, pg_cell(rows, row, 3)));
+                   : arena_printf(arena, "USING INDEX %s",
+                                  pg_identifier(arena, pg_cell(rows, row, 3)));
     default:
         return "DEFAULT";
     }
 }
 
-static bool identity_fit(Cutover *cutover, const PgRows *ours, size_t row, const PgRows *theirs, Err *err)
+static bool identity_fit(Cutover *cutover, const PgRows *ours, size_t row, const PgRows *theirs,
+                         Err *err)
 {
     Arena *arena = cutover->arena;
     const char *schema = pg_cell(ours, row, 0), *name = pg_cell(ours, row, 1);
@@ -90,7 +95,8 @@ static bool identity_fit(Cutover *cutover, const PgRows *ours, size_t row, const
         const char *previous = theirs->cells[i][3] != NULL && pg_cell(theirs, i, 2)[0] == 'i'
                                    ? arena_printf(arena, "i:%s", pg_cell(theirs, i, 3))
                                    : pg_cell(theirs, i, 2);
-        return identity_set(cutover->target, pg_qualified(arena, schema, name), clause, previous, arena, err);
+        return identity_set(cutover->target, pg_qualified(arena, schema, name), clause, previous,
+                            arena, err);
     }
     return err_set(err, ERR_CONFLICT, "table %s.%s is not on the target", schema, name);
 }
@@ -130,7 +136,8 @@ static bool slot_make(Cutover *cutover, char **ret_lsn, Err *err)
                                              .purpose = "reverse slot",
                                              .kind = CONNECTION_REPLICATION},
                            &replication, err) &&
-           lane_slot_create(replication, &cutover->reverse, cutover->arena, &snapshot, ret_lsn, err);
+           lane_slot_create(replication, &cutover->reverse, cutover->arena, &snapshot, ret_lsn,
+                            err);
 }
 
 static bool lane_make(Cutover *cutover, Secret conninfo, Err *err)
@@ -146,12 +153,13 @@ static bool lane_make(Cutover *cutover, Secret conninfo, Err *err)
         return false;
     if (!FAILPOINT("cutover.reverse.publish", err) ||
         !lane_publish(cutover->target, reverse, &cutover->catalog, true, err) ||
-        !slot_make(cutover, &lsn, err) || !lane_record(cutover->target, reverse, "reverse", lsn, err) ||
+        !slot_make(cutover, &lsn, err) ||
+        !lane_record(cutover->target, reverse, "reverse", lsn, err) ||
         !FAILPOINT("cutover.reverse.subscribe", err) ||
         !lane_subscribe(cutover->source, reverse, conninfo, err))
         return false;
-    if (!marker_round_trip(cutover->target, cutover->source, reverse, CANARY_MS, cutover->arena, &took_us,
-                           err)) {
+    if (!marker_round_trip(cutover->target, cutover->source, reverse, CANARY_MS, cutover->arena,
+                           &took_us, err)) {
         Err why = {0};
         if (!lane_check(cutover->source, reverse, cutover->arena, &why))
             err_note(err, "%s", why.message);
@@ -169,10 +177,11 @@ bool cutover_reverse_arm(Cutover *cutover, Err *err)
     if (!wal_is_logical(cutover->target, cutover->arena, &logical, err))
         return false;
     if (!logical)
-        return no_way_back("wal_level of the target is not logical",
-                           "set wal_level = logical there before the migration starts, if a way back is wanted");
-    if (!lane_login(cutover->target, cutover->request, &cutover->request->target, cutover->arena, &conninfo,
-                    err))
+        return no_way_back(
+            "wal_level of the target is not logical",
+            "set wal_level = logical there before the migration starts, if a way back is wanted");
+    if (!lane_login(cutover->target, cutover->request, &cutover->request->target, cutover->arena,
+                    &conninfo, err))
         return false;
     if (!may_subscribe(cutover->source, conninfo, cutover->arena, &why)) {
         if (strcmp(why.sqlstate, "42501") != 0 && strcmp(why.sqlstate, "2F003") != 0 &&
@@ -180,9 +189,10 @@ bool cutover_reverse_arm(Cutover *cutover, Err *err)
             *err = why;
             return false;
         }
-        return no_way_back(why.message, "gybe's login on the source needs the right to create subscriptions: "
-                                        "superuser before PostgreSQL 16 (rds_superuser on RDS), "
-                                        "pg_create_subscription from 16 on");
+        return no_way_back(why.message,
+                           "gybe's login on the source needs the right to create subscriptions: "
+                           "superuser before PostgreSQL 16 (rds_superuser on RDS), "
+                           "pg_create_subscription from 16 on");
     }
     if (!cutover_reverse_drop(cutover, err) || !identities_fit(cutover, err) ||
         !lane_make(cutover, conninfo, err))

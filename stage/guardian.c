@@ -20,8 +20,9 @@ enum {
     CONTROL_FD = 3,
     LINE_LIMIT_BYTES = 256 * 1024,
     REQUEST_LIMIT_BYTES = 8 * 1024 * 1024,
-    READY_MS = 60000,  // connections, catalogs, the fence's trial
-    BEFORE_MS = 10000, // of an attempt, before anybody is held: reopening, staging, the poolers' gate
+    READY_MS = 60000, // connections, catalogs, the fence's trial
+    BEFORE_MS =
+        10000, // of an attempt, before anybody is held: reopening, staging, the poolers' gate
     END_MS = 3000,
     STDERR_LIMIT_BYTES = 4096
 };
@@ -82,7 +83,8 @@ static bool channel_receive(Channel *channel, int64_t timeout_ms, json_t **ret_l
             continue;
         if (channel->used == LINE_LIMIT_BYTES)
             return err_set(err, ERR_INTERNAL, "a line longer than %d bytes", LINE_LIMIT_BYTES);
-        ssize_t got = recv(channel->fd, channel->buffer + channel->used, LINE_LIMIT_BYTES - channel->used, 0);
+        ssize_t got =
+            recv(channel->fd, channel->buffer + channel->used, LINE_LIMIT_BYTES - channel->used, 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -121,8 +123,8 @@ static bool request_read(Arena *arena, StageRequest *ret_request, Err *err)
            stage_request_from_json(arena, object, ret_request, err);
 }
 
-static bool answer_open(const Channel *channel, const StageRequest *request, const json_t *line, Arena *arena,
-                        Switch **work, Err *err)
+static bool answer_open(const Channel *channel, const StageRequest *request, const json_t *line,
+                        Arena *arena, Switch **work, Err *err)
 {
     Err failed = {0};
     const char *direction = arena_strdup(arena, json_get_string(line, "direction", "forward"));
@@ -138,8 +140,9 @@ static bool answer_open(const Channel *channel, const StageRequest *request, con
 
 static bool answer_switch(Channel *channel, const json_t *line, Switch *work, Err *err)
 {
-    SwitchReport report = switch_attempt(work, (int)json_get_int(line, "attempt", 0),
-                                         json_get_int(line, "max_pause_ms", 0), stage_is_there, channel);
+    SwitchReport report =
+        switch_attempt(work, (int)json_get_int(line, "attempt", 0),
+                       json_get_int(line, "max_pause_ms", 0), stage_is_there, channel);
     OWNED(json_done) json_t *answer = report.report;
     return FAILPOINT("guardian.answer.before", err) && channel_send(channel, answer, err);
 }
@@ -244,15 +247,16 @@ static SwitchEnd end_named(const char *name)
 {
     if (strcmp(name, switch_end_name(SWITCH_COMMITTED)) == 0)
         return SWITCH_COMMITTED;
-    return strcmp(name, switch_end_name(SWITCH_ABORTED)) == 0 ? SWITCH_ABORTED : SWITCH_NEEDS_OPERATOR;
+    return strcmp(name, switch_end_name(SWITCH_ABORTED)) == 0 ? SWITCH_ABORTED
+                                                              : SWITCH_NEEDS_OPERATOR;
 }
 
-bool guardian_switch(Guardian *guardian, const char *direction, int attempt, SwitchOutcome *ret_outcome,
-                     Err *err)
+bool guardian_switch(Guardian *guardian, const char *direction, int attempt,
+                     SwitchOutcome *ret_outcome, Err *err)
 {
-    OWNED(json_done) json_t *ask =
-        json_pack("{s:s,s:s,s:i,s:I}", "do", "switch", "direction", direction, "attempt", attempt,
-                  "max_pause_ms", (json_int_t)guardian->max_pause_ms);
+    OWNED(json_done)
+    json_t *ask = json_pack("{s:s,s:s,s:i,s:I}", "do", "switch", "direction", direction, "attempt",
+                            attempt, "max_pause_ms", (json_int_t)guardian->max_pause_ms);
     json_t *answer = NULL;
     int64_t timeout_ms = BEFORE_MS + guardian->max_pause_ms + GUARDIAN_BOUND_MS;
     if (!channel_send(&guardian->channel, ask, err) ||

@@ -29,6 +29,6 @@ bool guardian_start(const StageRequest *request, const char *direction, Arena *a
                     Guardian **ret_guardian, Err *err);
 // One attempt. Not cancellable once asked. ERR_REMOTE when the guardian died: what stands then is found
 // out by switch_recover.
-bool guardian_switch(Guardian *guardian, const char *direction, int attempt, SwitchOutcome *ret_outcome,
-                     Err *err);
+bool guardian_switch(Guardian *guardian, const char *direction, int attempt,
+                     SwitchOutcome *ret_outcome, Err *err);
 void guardian_end(Guardian **guardian); // for OWNED

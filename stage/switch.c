@@ -13,7 +13,7 @@
 
 enum {
     COMMIT_LIMIT_BYTES = 4 * 1024 * 1024,
-    GATE_MS = 3000,       // for the poolers to be quiet; nobody is held
+    GATE_MS = 3000,         // for the poolers to be quiet; nobody is held
     COMMIT_GRACE_MS = 1000, // a COMMIT that is under way is not given up at once
     LOCK_MS = 200,
     CONNECT_MS = 1000
@@ -86,7 +86,8 @@ void switch_side_close(SwitchSide *side)
 
 static TrafficAddress address_of(const Address *address)
 {
-    return (TrafficAddress){.host = address->host, .port = address->port, .database = address->database};
+    return (TrafficAddress){
+        .host = address->host, .port = address->port, .database = address->database};
 }
 
 static bool same_place(const TrafficAddress *a, const TrafficAddress *b)
@@ -95,8 +96,8 @@ static bool same_place(const TrafficAddress *a, const TrafficAddress *b)
            address_same_host(a->host, b->host);
 }
 
-bool switch_addresses(Traffic *traffic, const StageRequest *request, const char *direction, Arena *arena,
-                      TrafficAddress *ret_from, TrafficAddress *ret_to, Err *err)
+bool switch_addresses(Traffic *traffic, const StageRequest *request, const char *direction,
+                      Arena *arena, TrafficAddress *ret_from, TrafficAddress *ret_to, Err *err)
 {
     const ConnectionProfile *from = switch_from(request, direction);
     const ConnectionProfile *to = switch_to(request, direction);
@@ -123,17 +124,21 @@ bool switch_addresses(Traffic *traffic, const StageRequest *request, const char 
     return true;
 }
 
-static const char *side_what(Arena *arena, const StageRequest *request, const ConnectionProfile *profile)
+static const char *side_what(Arena *arena, const StageRequest *request,
+                             const ConnectionProfile *profile)
 {
-    return arena_printf(arena, "%s %s", profile == &request->source ? "source" : "target", profile->name);
+    return arena_printf(arena, "%s %s", profile == &request->source ? "source" : "target",
+                        profile->name);
 }
 
 // Lanes are recorded on both sides; the one that is read first may be the younger.
-static bool lanes_find(Switch *work, const char *direction, Lane **ret_lanes, size_t *ret_count, Err *err)
+static bool lanes_find(Switch *work, const char *direction, Lane **ret_lanes, size_t *ret_count,
+                       Err *err)
 {
-    return lane_list(work->to.main, work->request, direction, work->arena, ret_lanes, ret_count, err) &&
-           (*ret_count > 0 || lane_list(work->from.main, work->request, direction, work->arena, ret_lanes,
-                                        ret_count, err));
+    return lane_list(work->to.main, work->request, direction, work->arena, ret_lanes, ret_count,
+                     err) &&
+           (*ret_count > 0 || lane_list(work->from.main, work->request, direction, work->arena,
+                                        ret_lanes, ret_count, err));
 }
 
 static bool open_all(Switch *work, Err *err)
@@ -141,16 +146,18 @@ static bool open_all(Switch *work, Err *err)
     const StageRequest *request = work->request;
     return switch_side_open(&work->from, err) && switch_side_open(&work->to, err) &&
            traffic_open_uncancellable(&request->traffic, &work->traffic, err) &&
-           switch_addresses(work->traffic, request, work->direction, work->arena, &work->from_address,
-                            &work->to_address, err) &&
+           switch_addresses(work->traffic, request, work->direction, work->arena,
+                            &work->from_address, &work->to_address, err) &&
            lanes_find(work, work->direction, &work->lanes, &work->lane_count, err) &&
-           lanes_find(work, switch_opposite(work->direction), &work->valves, &work->valve_count, err) &&
-           catalog_read(work->from.main, &request->migration.scope, work->arena, &work->catalog, err) &&
+           lanes_find(work, switch_opposite(work->direction), &work->valves, &work->valve_count,
+                      err) &&
+           catalog_read(work->from.main, &request->migration.scope, work->arena, &work->catalog,
+                        err) &&
            fence_prepare(work->from.main, request, work->arena, &work->fence, err);
 }
 
-bool switch_open(const StageRequest *request, const char *direction, Arena *arena, Switch **ret_switch,
-                 Err *err)
+bool switch_open(const StageRequest *request, const char *direction, Arena *arena,
+                 Switch **ret_switch, Err *err)
 {
     Switch *work = arena_alloc(arena, sizeof *work);
     work->request = request;
@@ -195,19 +202,22 @@ static bool commit_text_make(Switch *work, Err *err)
     if (!fence_admit_statements(work->from.main, work->to.main, work->request, arena, &admit, err))
         return false;
     Buf text = buf_init(arena, COMMIT_LIMIT_BYTES);
-    buf_printf(&text,
-               "BEGIN; SET LOCAL synchronous_commit = on;"
-               "WITH decided AS (UPDATE gybe.journal SET decision = '%s', at = clock_timestamp(),"
-               " lsn = pg_current_wal_insert_lsn() WHERE run = %s AND direction = '%s' AND attempt = %d"
-               " AND decision = 'open' AND (SELECT max(fence) FROM gybe.owner) <= %lld RETURNING 1)"
-               " SELECT 1 / count(*) FROM decided;",
-               decision_name(switch_decided(work->direction)), pg_literal(arena, work->request->run),
-               work->direction, work->number, (long long)work->request->fence);
+    buf_printf(
+        &text,
+        "BEGIN; SET LOCAL synchronous_commit = on;"
+        "WITH decided AS (UPDATE gybe.journal SET decision = '%s', at = clock_timestamp(),"
+        " lsn = pg_current_wal_insert_lsn() WHERE run = %s AND direction = '%s' AND attempt = %d"
+        " AND decision = 'open' AND (SELECT max(fence) FROM gybe.owner) <= %lld RETURNING 1)"
+        " SELECT 1 / count(*) FROM decided;",
+        decision_name(switch_decided(work->direction)), pg_literal(arena, work->request->run),
+        work->direction, work->number, (long long)work->request->fence);
     for (size_t i = 0; i < work->valve_count; i++)
-        buf_printf(&text, "ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');",
+        buf_printf(&text,
+                   "ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');",
                    pg_identifier(arena, work->valves[i].name));
     for (size_t i = 0; i < work->lane_count; i++)
-        buf_printf(&text, "ALTER SUBSCRIPTION %s DISABLE;", pg_identifier(arena, work->lanes[i].name));
+        buf_printf(&text, "ALTER SUBSCRIPTION %s DISABLE;",
+                   pg_identifier(arena, work->lanes[i].name));
     buf_puts(&text, admit);
     buf_puts(&text, "COMMIT");
     work->commit_text = text.text;
@@ -245,7 +255,8 @@ static bool step_open(Switch *work, Err *err)
     return switch_undo(work, err) &&
            fence_obstacles(work->from.main, work->fence, &work->scratch, err) &&
            commit_text_make(work, err) &&
-           traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch, err) &&
+           traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch,
+                         err) &&
            journal_open(work->from.main, work->request, work->direction, work->number, err) &&
            FAILPOINT("switch.open.between", err) &&
            journal_open(work->to.main, work->request, work->direction, work->number, err);
@@ -305,8 +316,8 @@ static bool nobody_writes(Connection *to, Arena *arena, Err *err)
     if (rows.cells[0][0] != NULL)
         return err_set(err, ERR_CONFLICT, "%s: transaction \"%s\" is prepared", connection_what(to),
                        pg_cell(&rows, 0, 0));
-    return rows.cells[0][1] == NULL ||
-           err_set(err, ERR_TRANSIENT, "%s: %s is writing", connection_what(to), pg_cell(&rows, 0, 1));
+    return rows.cells[0][1] == NULL || err_set(err, ERR_TRANSIENT, "%s: %s is writing",
+                                               connection_what(to), pg_cell(&rows, 0, 1));
 }
 
 static bool step_settle(Switch *work, Err *err)
@@ -325,8 +336,9 @@ static bool step_commit(Switch *work, Err *err)
     if (!connection_run(work->to.main, &work->scratch, work->commit_text, NULL, 0, NULL, err)) {
         if (strcmp(err->sqlstate, "22012") == 0) {
             Err taken = {0};
-            err_set(&taken, ERR_CONFLICT, "%s: attempt %d is not open any more: somebody else decided",
-                    work->to.what, work->number);
+            err_set(&taken, ERR_CONFLICT,
+                    "%s: attempt %d is not open any more: somebody else decided", work->to.what,
+                    work->number);
             *err = taken;
         }
         return false;
@@ -339,8 +351,9 @@ typedef struct {
     bool (*run)(Switch *work, Err *err);
 } Step;
 
-static const Step steps[] = {{"open", step_open},     {"pause", step_pause},   {"fence", step_fence},
-                             {"marker", step_marker}, {"arrive", step_arrive}, {"settle", step_settle},
+static const Step steps[] = {{"open", step_open},     {"pause", step_pause},
+                             {"fence", step_fence},   {"marker", step_marker},
+                             {"arrive", step_arrive}, {"settle", step_settle},
                              {"commit", step_commit}};
 
 void switch_step_add(Switch *work, const char *name, int64_t started_ns)
@@ -409,7 +422,8 @@ SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, Swit
     Err cause = {0}, err = {0};
     SwitchEnd end = steps_run(work, go_on, context, &cause) ? switch_forward(work, &err)
                                                             : switch_abort(work, &cause, &err);
-    SwitchReport report = {.end = end, .pause_ms = work->pause_ms, .report = report_make(work, end, &err)};
+    SwitchReport report = {
+        .end = end, .pause_ms = work->pause_ms, .report = report_make(work, end, &err)};
     switch_report_write(work, report.report);
     arena_reset(&work->scratch);
     return report;

@@ -26,8 +26,8 @@ typedef bool (*SwitchGoOn)(void *context);
 
 // Opens everything that the held phase needs: two connections to each side, two to each pooler, the
 // fence's plan. The request is borrowed.
-bool switch_open(const StageRequest *request, const char *direction, Arena *arena, Switch **ret_switch,
-                 Err *err);
+bool switch_open(const StageRequest *request, const char *direction, Arena *arena,
+                 Switch **ret_switch, Err *err);
 void switch_close(Switch **work); // for OWNED
 // Attempt `number`, new in both journals. Always ends with a report.
 SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, SwitchGoOn go_on,
@@ -41,13 +41,13 @@ typedef enum { FOUND_NOTHING, FOUND_UNDONE, FOUND_COMMITTED } SwitchFound;
 bool switch_recover(const StageRequest *request, const char *direction, Arena *arena,
                     SwitchFound *ret_found, int *ret_number, Err *err);
 // What the journal of `to` kept of attempt `number`; an empty object when it kept nothing.
-bool switch_read_report(Connection *to, const StageRequest *request, const char *direction, int number,
-                        Arena *arena, json_t **ret_report, Err *err);
+bool switch_read_report(Connection *to, const StageRequest *request, const char *direction,
+                        int number, Arena *arena, json_t **ret_report, Err *err);
 
 // Where the poolers' entries point on either side, in the way the operator wrote them: by the profile's
 // uri or its peerUri, whichever the entries use now.
-bool switch_addresses(Traffic *traffic, const StageRequest *request, const char *direction, Arena *arena,
-                      TrafficAddress *ret_from, TrafficAddress *ret_to, Err *err);
+bool switch_addresses(Traffic *traffic, const StageRequest *request, const char *direction,
+                      Arena *arena, TrafficAddress *ret_from, TrafficAddress *ret_to, Err *err);
 const ConnectionProfile *switch_from(const StageRequest *request, const char *direction);
 const ConnectionProfile *switch_to(const StageRequest *request, const char *direction);
 const char *switch_opposite(const char *direction);

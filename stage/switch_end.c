@@ -22,9 +22,11 @@ enum {
     RETRY_US = 5000
 };
 // Each of the three may be in its last try, of a connection or a statement, when its time is over.
-_Static_assert((int)DOUBT_MS + (int)UNFENCE_MS + (int)RESUME_MS + 3 * (int)TRY_MS <= (int)GUARDIAN_BOUND_MS,
+_Static_assert((int)DOUBT_MS + (int)UNFENCE_MS + (int)RESUME_MS + 3 * (int)TRY_MS <=
+                   (int)GUARDIAN_BOUND_MS,
                "putting back in time");
-_Static_assert((int)DOUBT_MS + (int)REDIRECT_MS + (int)RESUME_MS + 3 * (int)TRY_MS <= (int)GUARDIAN_BOUND_MS,
+_Static_assert((int)DOUBT_MS + (int)REDIRECT_MS + (int)RESUME_MS + 3 * (int)TRY_MS <=
+                   (int)GUARDIAN_BOUND_MS,
                "finishing forward in time");
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -39,7 +41,8 @@ static void wait_a_little(void)
 
 // --- aborting ---
 
-static bool strike_once(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed, Err *err)
+static bool strike_once(SwitchSide *to, const Switch *work, int64_t deadline_ms,
+                        bool *ret_committed, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     if (!switch_connect(to, &to->spare, err))
@@ -58,17 +61,20 @@ static bool strike_once(SwitchSide *to, const Switch *work, int64_t deadline_ms,
         return true;
     }
     PgRows rows;
-    const char *values[] = {work->request->run, work->direction, arena_printf(&arena, "%d", work->number)};
-    if (!connection_run(to->spare, &arena,
-                        "SELECT decision FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
-                        values, ARRAY_LEN(values), &rows, err))
+    const char *values[] = {work->request->run, work->direction,
+                            arena_printf(&arena, "%d", work->number)};
+    if (!connection_run(
+            to->spare, &arena,
+            "SELECT decision FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
+            values, ARRAY_LEN(values), &rows, err))
         return false;
-    *ret_committed =
-        rows.count == 1 && strcmp(pg_cell(&rows, 0, 0), decision_name(switch_decided(work->direction))) == 0;
+    *ret_committed = rows.count == 1 && strcmp(pg_cell(&rows, 0, 0),
+                                               decision_name(switch_decided(work->direction))) == 0;
     return true;
 }
 
-bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed, Err *err)
+bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed,
+                   Err *err)
 {
     for (;;) {
         Err last = {0};
@@ -100,7 +106,8 @@ static bool main_is_gone(SwitchSide *side, int64_t deadline_ms, Err *err)
         if (rows.count == 0)
             break;
         if (clock_monotonic_ms() >= deadline_ms)
-            return err_set(err, ERR_TRANSIENT, "%s: our own session %s does not end", side->what, pid);
+            return err_set(err, ERR_TRANSIENT, "%s: our own session %s does not end", side->what,
+                           pid);
         wait_a_little();
     }
     connection_close(&side->main);
@@ -119,13 +126,15 @@ static bool unfence_once(Switch *work, int64_t deadline_ms, Err *err)
         !fence_lift_statements(from->spare, &arena, &lift, err) ||
         !FAILPOINT("switch.unfence.before", err))
         return false;
-    bool done = connection_exec(
-        from->spare, err,
-        "BEGIN; SET LOCAL synchronous_commit = on;"
-        "INSERT INTO gybe.journal (run, direction, attempt, decision) VALUES (%s, '%s', %d, 'aborted')"
-        " ON CONFLICT (run, direction, attempt) DO UPDATE SET decision = 'aborted', at = clock_timestamp();"
-        "%s COMMIT",
-        pg_literal(&arena, work->request->run), work->direction, work->number, lift);
+    bool done = connection_exec(from->spare, err,
+                                "BEGIN; SET LOCAL synchronous_commit = on;"
+                                "INSERT INTO gybe.journal (run, direction, attempt, decision) "
+                                "VALUES (%s, '%s', %d, 'aborted')"
+                                " ON CONFLICT (run, direction, attempt) DO UPDATE SET decision = "
+                                "'aborted', at = clock_timestamp();"
+                                "%s COMMIT",
+                                pg_literal(&arena, work->request->run), work->direction,
+                                work->number, lift);
     if (!done)
         connection_close(&from->spare); // whatever state it is in
     return done && FAILPOINT("switch.unfence.after", err);
@@ -155,13 +164,15 @@ static bool commit_failed_surely(Switch *work)
     return connection_exec(work->to.main, &err, "ROLLBACK");
 }
 
-static SwitchEnd needs_operator(const Switch *work, const char *what, const Err *reason, Err *ret_err)
+static SwitchEnd needs_operator(const Switch *work, const char *what, const Err *reason,
+                                Err *ret_err)
 {
     err_clear(ret_err);
     err_set(ret_err, ERR_REMOTE, "%s: %s", what, reason->message);
-    err_hint(ret_err, "clients of %s may be held; when both servers and the poolers answer, `gybe retry %s` "
-                      "reads both journals and lets them go", work->request->traffic.name,
-             work->request->run);
+    err_hint(ret_err,
+             "clients of %s may be held; when both servers and the poolers answer, `gybe retry %s` "
+             "reads both journals and lets them go",
+             work->request->traffic.name, work->request->run);
     ret_err->exit_code = 10;
     return SWITCH_NEEDS_OPERATOR;
 }
@@ -180,7 +191,8 @@ SwitchEnd switch_put_back(Switch *work, const Err *cause, Err *ret_err)
     traffic_unstage(work->traffic);
     // Without a fence the mark in the journal is not worth holding clients for.
     if (work->fence_touched && !switch_unfence(work, clock_monotonic_ms() + UNFENCE_MS, &err))
-        return needs_operator(work, "clients stay held, as the fence could not be lifted", &err, ret_err);
+        return needs_operator(work, "clients stay held, as the fence could not be lifted", &err,
+                              ret_err);
     switch_step_add(work, "unfence", started_ns);
     started_ns = clock_monotonic_ns();
     bool resumed = work->held_at_ns == 0 ||
@@ -208,8 +220,8 @@ SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err)
             work->held_at_ns = 0;
         }
     }
-    bool struck = switch_strike(&work->to, work, started_ns / 1000000 + (doubt ? DOUBT_MS : STRIKE_MS),
-                                &committed, &err);
+    bool struck = switch_strike(
+        &work->to, work, started_ns / 1000000 + (doubt ? DOUBT_MS : STRIKE_MS), &committed, &err);
     switch_step_add(work, "abort", started_ns);
     if (struck && committed)
         return switch_forward(work, ret_err);
@@ -229,9 +241,10 @@ static void read_lsn(Switch *work)
     if (!switch_connect(&work->to, &work->to.main, &ignored))
         return;
     connection_deadline(work->to.main, clock_monotonic_ms() + REPORT_MS);
-    if (connection_run(work->to.main, &work->scratch,
-                       "SELECT lsn FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
-                       values, ARRAY_LEN(values), &rows, &ignored) &&
+    if (connection_run(
+            work->to.main, &work->scratch,
+            "SELECT lsn FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
+            values, ARRAY_LEN(values), &rows, &ignored) &&
         rows.count == 1)
         work->lsn = rows.cells[0][0];
     connection_deadline(work->to.main, 0);
@@ -250,15 +263,18 @@ SwitchEnd switch_forward(Switch *work, Err *ret_err)
     pause_ends(work);
     switch_step_add(work, "resume", started_ns);
     if (!redirected || !resumed)
-        return needs_operator(work, "committed, but not all clients could be let onto the other side",
+        return needs_operator(work,
+                              "committed, but not all clients could be let onto the other side",
                               redirected ? &resuming : &err, ret_err);
     started_ns = clock_monotonic_ns();
-    bool seen = traffic_see_login(work->traffic, &work->to_address, clock_monotonic_ms() + LOGIN_MS, &err);
+    bool seen =
+        traffic_see_login(work->traffic, &work->to_address, clock_monotonic_ms() + LOGIN_MS, &err);
     switch_step_add(work, "login", started_ns);
     read_lsn(work);
     if (seen)
         return SWITCH_COMMITTED;
-    err_set(ret_err, ERR_REMOTE, "committed and redirected, but clients cannot log in there: %s", err.message);
+    err_set(ret_err, ERR_REMOTE, "committed and redirected, but clients cannot log in there: %s",
+            err.message);
     err_hint(ret_err, "%s", err.hint);
     ret_err->exit_code = 10;
     return SWITCH_NEEDS_OPERATOR;
@@ -272,8 +288,8 @@ static void report_to(SwitchSide *side, const Switch *work, const char *text, co
     Err ignored = {0}; // a note for people; the decision stands without it
     if (!switch_connect(side, &side->main, &ignored))
         return;
-    const char *values[] = {work->request->run, work->direction, arena_printf(&arena, "%d", work->number),
-                            text, decision};
+    const char *values[] = {work->request->run, work->direction,
+                            arena_printf(&arena, "%d", work->number), text, decision};
     connection_deadline(side->main, clock_monotonic_ms() + REPORT_MS);
     (void)connection_run(side->main, &arena,
                          "UPDATE gybe.journal SET report = $4,"
@@ -291,5 +307,6 @@ void switch_report_write(Switch *work, const json_t *report)
     const char *outcome = json_get_string(report, "outcome", "");
     bool committed = strcmp(outcome, switch_end_name(SWITCH_COMMITTED)) == 0;
     report_to(&work->to, work, text, NULL);
-    report_to(&work->from, work, text, committed ? decision_name(switch_decided(work->direction)) : NULL);
+    report_to(&work->from, work, text,
+              committed ? decision_name(switch_decided(work->direction)) : NULL);
 }

@@ -60,10 +60,12 @@ void switch_step_add(Switch *work, const char *name, int64_t started_ns);
 
 // Both end with clients let go or SWITCH_NEEDS_OPERATOR; `cause` is what stopped the attempt.
 SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err);
-SwitchEnd switch_put_back(Switch *work, const Err *cause, Err *ret_err); // ... without asking the journals
+SwitchEnd switch_put_back(Switch *work, const Err *cause,
+                          Err *ret_err); // ... without asking the journals
 SwitchEnd switch_forward(Switch *work, Err *ret_err);
 // Compare-and-set of the attempt on `to` to "not committed". *ret_committed: it was committed instead.
-bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed, Err *err);
+bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed,
+                   Err *err);
 // One transaction on `from`: attempt aborted, fence lifted.
 bool switch_unfence(Switch *work, int64_t deadline_ms, Err *err);
 // What an attempt that was aborted on `from` may have committed on `to` all the same: undone there, before

@@ -28,7 +28,8 @@ static char *undo_text(Switch *work)
         buf_printf(&text, "ALTER PUBLICATION %s SET (publish = '');",
                    pg_identifier(arena, work->valves[i].name));
     for (size_t i = 0; i < work->lane_count; i++)
-        buf_printf(&text, "ALTER SUBSCRIPTION %s ENABLE;", pg_identifier(arena, work->lanes[i].name));
+        buf_printf(&text, "ALTER SUBSCRIPTION %s ENABLE;",
+                   pg_identifier(arena, work->lanes[i].name));
     return text.text;
 }
 
@@ -44,17 +45,20 @@ bool switch_undo(Switch *work, Err *err)
                         "UPDATE gybe.journal SET decision = $3, at = clock_timestamp()"
                         " WHERE run = $1 AND direction = $2 AND decision = 'open'",
                         (const char *[]){values[0], values[1], values[3]}, 3, NULL, err) ||
-        !connection_run(work->to.main, &work->scratch,
-                        "SELECT count(*) FROM gybe.journal WHERE run = $1 AND direction = $2 AND decision = $3",
-                        values, 3, &rows, err))
+        !connection_run(
+            work->to.main, &work->scratch,
+            "SELECT count(*) FROM gybe.journal WHERE run = $1 AND direction = $2 AND decision = $3",
+            values, 3, &rows, err))
         return err_note(err, "the journal of %s", work->to.what);
     if (pg_cell_int(&rows, 0, 0, 0) == 0)
         return true;
     FencePlan *fence = NULL;
     if (!fence_prepare(work->to.main, work->request, &work->scratch, &fence, err) ||
-        !FAILPOINT("switch.undo.before", err) || !fence_raise(work->to.main, fence, &work->scratch, err))
+        !FAILPOINT("switch.undo.before", err) ||
+        !fence_raise(work->to.main, fence, &work->scratch, err))
         return err_note(err, "undoing a commit that was overruled");
-    return connection_exec(work->to.main, err, "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT",
+    return connection_exec(work->to.main, err,
+                           "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT",
                            undo_text(work)) &&
            FAILPOINT("switch.undo.after", err);
 }
@@ -68,17 +72,17 @@ typedef struct {
     Decision decision;
 } Journal;
 
-static Journal look(SwitchSide *side, const StageRequest *request, const char *direction, Arena *arena)
+static Journal look(SwitchSide *side, const StageRequest *request, const char *direction,
+                    Arena *arena)
 {
     Journal journal = {0};
     bool exists = false;
     if (!switch_connect(side, &side->main, &journal.why))
         return journal;
     connection_deadline(side->main, clock_monotonic_ms() + LOOK_MS);
-    journal.reachable =
-        journal_exists(side->main, arena, &exists, &journal.why) &&
-        (!exists || journal_read(side->main, request, direction, arena, &journal.number,
-                                 &journal.decision, &journal.why));
+    journal.reachable = journal_exists(side->main, arena, &exists, &journal.why) &&
+                        (!exists || journal_read(side->main, request, direction, arena,
+                                                 &journal.number, &journal.decision, &journal.why));
     connection_deadline(side->main, 0);
     return journal;
 }
@@ -86,7 +90,9 @@ static Journal look(SwitchSide *side, const StageRequest *request, const char *d
 static bool unproven(const StageRequest *request, const char *why, const Err *reason, Err *err)
 {
     err_set(err, ERR_REMOTE, "%s%s%s", why, reason->kind != ERR_NONE ? ": " : "", reason->message);
-    err_hint(err, "clients of %s may be held; when both servers and the poolers answer, `gybe retry %s` goes on",
+    err_hint(err,
+             "clients of %s may be held; when both servers and the poolers answer, `gybe retry %s` "
+             "goes on",
              request->traffic.name, request->run);
     err->exit_code = 10;
     return false;
@@ -100,11 +106,10 @@ static bool open_rest(Switch *work, bool to_reachable, Err *err)
         !switch_addresses(work->traffic, request, work->direction, work->arena, &work->from_address,
                           &work->to_address, err))
         return false;
-    return !to_reachable ||
-           (lane_list(work->to.main, request, work->direction, work->arena, &work->lanes,
-                      &work->lane_count, err) &&
-            lane_list(work->to.main, request, switch_opposite(work->direction), work->arena,
-                      &work->valves, &work->valve_count, err));
+    return !to_reachable || (lane_list(work->to.main, request, work->direction, work->arena,
+                                       &work->lanes, &work->lane_count, err) &&
+                             lane_list(work->to.main, request, switch_opposite(work->direction),
+                                       work->arena, &work->valves, &work->valve_count, err));
 }
 
 static bool points_at_from(Switch *work, bool *ret_so, Err *err)
@@ -122,8 +127,8 @@ static bool end_is(Switch *work, SwitchEnd end, Err *failed, SwitchFound *ret_fo
 {
     *ret_found = end == SWITCH_COMMITTED ? FOUND_COMMITTED : FOUND_UNDONE;
     if (end == SWITCH_ABORTED) {
-        OWNED(json_done) json_t *report =
-            json_pack("{s:s,s:b}", "outcome", switch_end_name(end), "recovered", true);
+        OWNED(json_done)
+        json_t *report = json_pack("{s:s,s:b}", "outcome", switch_end_name(end), "recovered", true);
         switch_report_write(work, report);
     }
     if (end != SWITCH_NEEDS_OPERATOR)
@@ -139,23 +144,28 @@ static bool may_undo_without_to(Switch *work, const Journal *to, Err *err)
     bool elsewhere = false;
     Err failed = {0};
     if (!points_at_from(work, &elsewhere, &failed))
-        return unproven(work->request, "neither the other side nor every pooler answers", &failed, err);
-    return elsewhere ||
-           unproven(work->request, "clients were let onto a side that does not answer", &to->why, err);
+        return unproven(work->request, "neither the other side nor every pooler answers", &failed,
+                        err);
+    return elsewhere || unproven(work->request, "clients were let onto a side that does not answer",
+                                 &to->why, err);
 }
 
-static bool recover(Switch *work, const Journal *from, const Journal *to, SwitchFound *ret_found, Err *err)
+static bool recover(Switch *work, const Journal *from, const Journal *to, SwitchFound *ret_found,
+                    Err *err)
 {
     Err cause = {0}, failed = {0};
-    bool overruled = from->reachable && from->decision == DECISION_ABORTED && from->number == work->number;
+    bool overruled =
+        from->reachable && from->decision == DECISION_ABORTED && from->number == work->number;
     bool committed = to->reachable && to->decision == switch_decided(work->direction) &&
                      to->number == work->number && !overruled;
-    if (!traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch, &failed))
+    if (!traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch,
+                       &failed))
         return unproven(work->request, "the poolers' files cannot be written", &failed, err);
     if (committed)
         return end_is(work, switch_forward(work, &failed), &failed, ret_found, err);
     if (!from->reachable)
-        return unproven(work->request, "an attempt was left open, and the side that served does not answer",
+        return unproven(work->request,
+                        "an attempt was left open, and the side that served does not answer",
                         &from->why, err);
     if (!to->reachable && !may_undo_without_to(work, to, err))
         return false;
@@ -174,7 +184,8 @@ static bool recover(Switch *work, const Journal *from, const Journal *to, Switch
 static bool was_put_back(Switch *work, int number, Arena *arena, bool *ret_so, Err *err)
 {
     OWNED(json_done) json_t *report = NULL;
-    if (!switch_read_report(work->from.main, work->request, work->direction, number, arena, &report, err))
+    if (!switch_read_report(work->from.main, work->request, work->direction, number, arena, &report,
+                            err))
         return false;
     *ret_so = strcmp(json_get_string(report, "outcome", ""), switch_end_name(SWITCH_ABORTED)) == 0;
     return true;
@@ -183,14 +194,15 @@ static bool was_put_back(Switch *work, int number, Arena *arena, bool *ret_so, E
 // Aborted on the side that serves, and on the other not open and not committed.
 static bool is_aborted(const Switch *work, const Journal *from, const Journal *to)
 {
-    bool overruled = to->number == from->number && (to->decision == DECISION_OPEN ||
-                                                    to->decision == switch_decided(work->direction));
+    bool overruled =
+        to->number == from->number &&
+        (to->decision == DECISION_OPEN || to->decision == switch_decided(work->direction));
     return from->decision == DECISION_ABORTED && to->number <= from->number && !overruled;
 }
 
 // Nothing to take up: no attempt, or the last one was aborted on both sides and nothing of it stands.
-static bool is_settled(Switch *work, const Journal *from, const Journal *to, Arena *arena, bool *ret_settled,
-                       Err *err)
+static bool is_settled(Switch *work, const Journal *from, const Journal *to, Arena *arena,
+                       bool *ret_settled, Err *err)
 {
     // Whether there is an attempt at all is known from either side: both have it before anyone is held.
     *ret_settled = (from->reachable || to->reachable) && work->number == 0;
@@ -211,7 +223,8 @@ bool switch_recover(const StageRequest *request, const char *direction, Arena *a
     work->request = request;
     work->direction = direction;
     work->arena = arena;
-    work->from = (SwitchSide){.profile = switch_from(request, direction), .what = "the side that serves"};
+    work->from =
+        (SwitchSide){.profile = switch_from(request, direction), .what = "the side that serves"};
     work->to = (SwitchSide){.profile = switch_to(request, direction), .what = "the other side"};
     Journal from = look(&work->from, request, direction, arena);
     Journal to = look(&work->to, request, direction, arena);
@@ -234,18 +247,20 @@ bool switch_recover(const StageRequest *request, const char *direction, Arena *a
     return done;
 }
 
-bool switch_read_report(Connection *to, const StageRequest *request, const char *direction, int number,
-                        Arena *arena, json_t **ret_report, Err *err)
+bool switch_read_report(Connection *to, const StageRequest *request, const char *direction,
+                        int number, Arena *arena, json_t **ret_report, Err *err)
 {
     PgRows rows;
     const char *values[] = {request->run, direction, arena_printf(arena, "%d", number)};
-    if (!connection_run(to, arena,
-                        "SELECT report FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
-                        values, ARRAY_LEN(values), &rows, err))
+    if (!connection_run(
+            to, arena,
+            "SELECT report FROM gybe.journal WHERE run = $1 AND direction = $2 AND attempt = $3",
+            values, ARRAY_LEN(values), &rows, err))
         return false;
     if (rows.count == 0 || rows.cells[0][0] == NULL) {
         *ret_report = json_object();
         return true;
     }
-    return json_parse("the journal's report", rows.cells[0][0], strlen(rows.cells[0][0]), ret_report, err);
+    return json_parse("the journal's report", rows.cells[0][0], strlen(rows.cells[0][0]),
+                      ret_report, err);
 }

@@ -25,8 +25,8 @@ static bool options_parse(const char *what, Secret uri, PQconninfoOption **ret_o
     if (reason != NULL) // libpq's text may quote the password
         PQfreemem(reason);
     if (options == NULL)
-        return err_set(err, ERR_INPUT, "%s: not a connection URI (postgresql://user@host:port/database)",
-                       what);
+        return err_set(err, ERR_INPUT,
+                       "%s: not a connection URI (postgresql://user@host:port/database)", what);
     *ret_options = options;
     return true;
 }
@@ -54,8 +54,7 @@ bool address_parse(const char *what, Secret uri, Arena *arena, Address *ret_addr
     ret_address->host = arena_strdup(arena, host != NULL ? host : "localhost");
     ret_address->port = arena_strdup(arena, port != NULL ? port : "5432");
     ret_address->user = arena_strdup(arena, user != NULL ? user : "");
-    ret_address->database =
-        arena_strdup(arena, database != NULL ? database : ret_address->user);
+    ret_address->database = arena_strdup(arena, database != NULL ? database : ret_address->user);
     return true;
 }
 
@@ -74,8 +73,8 @@ static const char *option_moved(const PQconninfoOption *option, const char *host
     return option->val;
 }
 
-bool address_at(const char *what, Secret uri, const char *host, const char *port, const char *database,
-                Arena *arena, Secret *ret_uri, Err *err)
+bool address_at(const char *what, Secret uri, const char *host, const char *port,
+                const char *database, Arena *arena, Secret *ret_uri, Err *err)
 {
     OWNED(options_free) PQconninfoOption *options = NULL;
     if (!options_parse(what, uri, &options, err))
@@ -110,7 +109,8 @@ const char *const *address_numeric(Arena *arena, const char *host)
     size_t count = 0;
     for (const struct addrinfo *at = found; at != NULL && count < NUMERIC_LIMIT; at = at->ai_next) {
         char text[256];
-        if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
+        if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) ==
+            0)
             list[count++] = arena_strdup(arena, text);
     }
     freeaddrinfo(found);

@@ -77,8 +77,8 @@ static bool role_check(const StageRequest *request, const char *what, const char
 {
     const char *role = pg_cell(rows, row, 0);
     if (role_is_ours(request, session_user, role, arena, err)) {
-        err_set(err, ERR_INPUT, "%s: appRoles names %s, which gybe or replication itself logs in as", what,
-                role);
+        err_set(err, ERR_INPUT,
+                "%s: appRoles names %s, which gybe or replication itself logs in as", what, role);
         return err_hint(err, "give gybe a login of its own; fencing this one would stop the lanes");
     }
     if (pg_cell_bool(rows, row, 3) && !pg_cell_bool(rows, row, 2)) {
@@ -87,8 +87,10 @@ static bool role_check(const StageRequest *request, const char *what, const char
     }
     const char *elsewhere = rows->cells[row][4];
     if (pg_cell_bool(rows, row, 2) && elsewhere != NULL) {
-        err_set(err, ERR_INPUT, "%s: application role %s is superuser and serves database %s too: "
-                                "neither NOLOGIN nor REVOKE CONNECT can fence it", what, role, elsewhere);
+        err_set(err, ERR_INPUT,
+                "%s: application role %s is superuser and serves database %s too: "
+                "neither NOLOGIN nor REVOKE CONNECT can fence it",
+                what, role, elsewhere);
         return err_hint(err, "ALTER ROLE %s NOSUPERUSER", role);
     }
     return true;
@@ -98,24 +100,27 @@ typedef struct {
     Strings login, connect;
 } Ways;
 
-static bool roles_sort(Connection *connection, const StageRequest *request, Arena *arena, Ways *ret_ways,
-                       Err *err)
+static bool roles_sort(Connection *connection, const StageRequest *request, Arena *arena,
+                       Ways *ret_ways, Err *err)
 {
     const Strings *roles = &request->traffic.app_roles;
     PgRows rows, user;
     if (roles->count == 0) {
-        err_set(err, ERR_INPUT, "traffic %s names no appRoles: nothing would be fenced", request->traffic.name);
+        err_set(err, ERR_INPUT, "traffic %s names no appRoles: nothing would be fenced",
+                request->traffic.name);
         return err_hint(err, "list the roles that applications log in as under appRoles");
     }
-    if (!connection_run(connection, arena, arena_printf(arena, roles_text, fence_array(arena, roles)),
-                        NULL, 0, &rows, err) ||
+    if (!connection_run(connection, arena,
+                        arena_printf(arena, roles_text, fence_array(arena, roles)), NULL, 0, &rows,
+                        err) ||
         !connection_run(connection, arena, "SELECT session_user", NULL, 0, &user, err))
         return false;
     Ways ways = {.login.items = arena_array(arena, const char *, rows.count + 1),
                  .connect.items = arena_array(arena, const char *, rows.count + 1)};
     Strings found = {.items = arena_array(arena, const char *, rows.count + 1)};
     for (size_t i = 0; i < rows.count; i++) {
-        if (!role_check(request, connection_what(connection), pg_cell(&user, 0, 0), &rows, i, arena, err))
+        if (!role_check(request, connection_what(connection), pg_cell(&user, 0, 0), &rows, i, arena,
+                        err))
             return false;
         found.items[found.count++] = pg_cell(&rows, i, 0);
         Strings *way = rows.cells[i][4] == NULL ? &ways.login : &ways.connect;
@@ -135,7 +140,8 @@ static bool roles_sort(Connection *connection, const StageRequest *request, Aren
 
 // --- raising ---
 
-static bool plan_texts(Connection *connection, const Ways *ways, Arena *arena, FencePlan *plan, Err *err)
+static bool plan_texts(Connection *connection, const Ways *ways, Arena *arena, FencePlan *plan,
+                       Err *err)
 {
     Buf body = buf_init(arena, TEXT_LIMIT_BYTES), record = buf_init(arena, TEXT_LIMIT_BYTES);
     buf_printf(&record,
@@ -152,10 +158,11 @@ static bool plan_texts(Connection *connection, const Ways *ways, Arena *arena, F
         buf_printf(&record, "%s;", fence_acl_record(arena));
         buf_puts(&body, revoke);
         // Fails with a division by zero, and with it the whole transaction, when the fence has a hole.
-        buf_printf(&body,
-                   "SELECT 1 / (NOT coalesce(bool_or(has_database_privilege(rolname, current_database(),"
-                   " 'CONNECT')), false))::int FROM pg_catalog.pg_roles WHERE rolname = ANY (%s);",
-                   plan->connect);
+        buf_printf(
+            &body,
+            "SELECT 1 / (NOT coalesce(bool_or(has_database_privilege(rolname, current_database(),"
+            " 'CONNECT')), false))::int FROM pg_catalog.pg_roles WHERE rolname = ANY (%s);",
+            plan->connect);
     }
     plan->body = body.text;
     plan->record = record.text;
@@ -169,16 +176,19 @@ static bool raise_error(Connection *connection, Err *err)
         (void)connection_exec(connection, &ignored, "ROLLBACK");
     if (strcmp(err->sqlstate, "22012") == 0) {
         Err hole = {0};
-        err_set(&hole, ERR_INPUT,
-                "%s: an application role keeps CONNECT on this database, by a membership or a grant",
-                connection_what(connection));
-        err_hint(&hole, "look at \\l and \\du there; the role must not inherit from a role that logs in");
+        err_set(
+            &hole, ERR_INPUT,
+            "%s: an application role keeps CONNECT on this database, by a membership or a grant",
+            connection_what(connection));
+        err_hint(&hole,
+                 "look at \\l and \\du there; the role must not inherit from a role that logs in");
         *err = hole;
         return false;
     }
     if (strcmp(err->sqlstate, "42501") == 0)
-        err_hint(err, "fencing needs CREATEROLE (16 and later: ADMIN OPTION on the application roles) "
-                      "and, where they serve other databases, ownership of this one");
+        err_hint(err,
+                 "fencing needs CREATEROLE (16 and later: ADMIN OPTION on the application roles) "
+                 "and, where they serve other databases, ownership of this one");
     return err_note(err, "fence");
 }
 
@@ -195,8 +205,8 @@ bool fence_prepare(Connection *connection, const StageRequest *request, Arena *a
     plan->connect = fence_array(arena, &ways.connect);
     PgRows schema;
     if (!plan_texts(connection, &ways, arena, plan, err) ||
-        !connection_run(connection, arena, "SELECT to_regclass('gybe.fence') IS NOT NULL", NULL, 0, &schema,
-                        err))
+        !connection_run(connection, arena, "SELECT to_regclass('gybe.fence') IS NOT NULL", NULL, 0,
+                        &schema, err))
         return false;
     // Before the first run has made the schema there is nowhere to record; the rights are proven anyway.
     const char *record = pg_cell_bool(&schema, 0, 0) ? plan->record : "";
@@ -220,13 +230,14 @@ bool fence_raise(Connection *connection, const FencePlan *plan, Arena *arena, Er
 bool fence_holds(Connection *connection, const FencePlan *plan, Arena *arena, Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena,
-                        arena_printf(arena,
-                                     "SELECT rolname FROM pg_catalog.pg_roles WHERE rolcanlogin"
-                                     " AND has_database_privilege(oid, current_database(), 'CONNECT')"
-                                     " AND rolname = ANY (%s) LIMIT 1",
-                                     plan->roles),
-                        NULL, 0, &rows, err))
+    if (!connection_run(
+            connection, arena,
+            arena_printf(arena,
+                         "SELECT rolname FROM pg_catalog.pg_roles WHERE rolcanlogin"
+                         " AND has_database_privilege(oid, current_database(), 'CONNECT')"
+                         " AND rolname = ANY (%s) LIMIT 1",
+                         plan->roles),
+            NULL, 0, &rows, err))
         return false;
     return rows.count == 0 || err_set(err, ERR_CONFLICT, "%s: application role %s can log in",
                                       connection_what(connection), pg_cell(&rows, 0, 0));
@@ -238,14 +249,16 @@ bool fence_holds(Connection *connection, const FencePlan *plan, Arena *arena, Er
 // that are under way at the first look after the fence was committed may have passed the check of
 // rolcanlogin; later ones see the fence. Read before pg_stat_activity: a login that ends between the two
 // reads is then in the second (B1).
-static const char starting_text[] =
-    "SELECT coalesce(array_agg(pid), '{}')::text FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid'%s%s%s";
+static const char starting_text[] = "SELECT coalesce(array_agg(pid), '{}')::text FROM "
+                                    "pg_catalog.pg_locks WHERE locktype = 'virtualxid'%s%s%s";
 
 static const char sessions_text[] =
-    "WITH a AS MATERIALIZED (SELECT pid, datname, usename, backend_type FROM pg_catalog.pg_stat_activity)"
+    "WITH a AS MATERIALIZED (SELECT pid, datname, usename, backend_type FROM "
+    "pg_catalog.pg_stat_activity)"
     " SELECT (SELECT count(*) FROM a WHERE datname = current_database() AND usename = ANY (%s)),"
     " (SELECT array_agg(l.pid)::text FROM unnest('%s'::int[]) AS l(pid) LEFT JOIN a USING (pid)"
-    "   WHERE a.pid IS NULL OR (a.usename IS NULL AND a.backend_type IN ('client backend', 'starting')))";
+    "   WHERE a.pid IS NULL OR (a.usename IS NULL AND a.backend_type IN ('client backend', "
+    "'starting')))";
 
 typedef struct {
     int64_t sessions;
@@ -262,8 +275,8 @@ static bool look(Connection *connection, const FencePlan *plan, const char *amon
                                      among != NULL ? among : "", among != NULL ? "')" : ""),
                         NULL, 0, &pids, err) ||
         !connection_run(connection, arena,
-                        arena_printf(arena, sessions_text, plan->roles, pg_cell(&pids, 0, 0)), NULL, 0,
-                        &left, err))
+                        arena_printf(arena, sessions_text, plan->roles, pg_cell(&pids, 0, 0)), NULL,
+                        0, &left, err))
         return false;
     *ret_left = (Left){pg_cell_int(&left, 0, 0, 0), left.cells[0][1]};
     return true;
@@ -284,7 +297,8 @@ bool fence_scan(Connection *connection, const FencePlan *plan, Arena *arena, Err
            (left.sessions == 0 || left_error(connection, &left, err));
 }
 
-bool fence_clear(Connection *connection, const FencePlan *plan, int64_t deadline_ms, Arena *arena, Err *err)
+bool fence_clear(Connection *connection, const FencePlan *plan, int64_t deadline_ms, Arena *arena,
+                 Err *err)
 {
     const char *terminate =
         arena_printf(arena,
@@ -320,7 +334,8 @@ bool fence_obstacles(Connection *connection, const FencePlan *plan, Arena *arena
                 "  WHERE database = current_database()),"
                 " (SELECT min(format('%%s (process %%s, %%s)', a.usename, a.pid,"
                 "  coalesce(nullif(a.application_name, ''), 'no name')))"
-                "  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid"
+                "  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = "
+                "a.usesysid"
                 "  WHERE a.datname = current_database() AND r.rolsuper"
                 "  AND a.backend_type = 'client backend' AND a.usename <> ALL (%s)"
                 "  AND NOT (a.usename = session_user AND a.application_name LIKE 'gybe %%'))",
@@ -328,14 +343,15 @@ bool fence_obstacles(Connection *connection, const FencePlan *plan, Arena *arena
             NULL, 0, &rows, err))
         return false;
     if (rows.cells[0][0] != NULL) {
-        err_set(err, ERR_CONFLICT, "%s: transaction \"%s\" is prepared", connection_what(connection),
-                pg_cell(&rows, 0, 0));
+        err_set(err, ERR_CONFLICT, "%s: transaction \"%s\" is prepared",
+                connection_what(connection), pg_cell(&rows, 0, 0));
         return err_hint(err, "COMMIT PREPARED or ROLLBACK PREPARED it first");
     }
     if (rows.cells[0][1] != NULL) {
         err_set(err, ERR_CONFLICT, "%s: a superuser is connected, whom no fence keeps out: %s",
                 connection_what(connection), pg_cell(&rows, 0, 1));
-        return err_hint(err, "end that session, or name the role under trustedRoles if it will not write");
+        return err_hint(
+            err, "end that session, or name the role under trustedRoles if it will not write");
     }
     return true;
 }
@@ -345,7 +361,8 @@ bool fence_obstacles(Connection *connection, const FencePlan *plan, Arena *arena
 bool fence_is_up(Connection *connection, Arena *arena, bool *ret_up, Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena, "SELECT count(*) > 0 FROM gybe.fence", NULL, 0, &rows, err))
+    if (!connection_run(connection, arena, "SELECT count(*) > 0 FROM gybe.fence", NULL, 0, &rows,
+                        err))
         return false;
     *ret_up = pg_cell_bool(&rows, 0, 0);
     return true;
@@ -355,10 +372,11 @@ bool fence_lift_statements(Connection *connection, Arena *arena, char **ret_text
 {
     PgRows rows;
     // A role that somebody dropped meanwhile needs nothing put back.
-    if (!connection_run(connection, arena,
-                        "SELECT f.subject FROM gybe.fence f JOIN pg_catalog.pg_roles r"
-                        " ON r.rolname = f.subject WHERE f.kind = 'login' AND f.previous = 't' ORDER BY 1",
-                        NULL, 0, &rows, err))
+    if (!connection_run(
+            connection, arena,
+            "SELECT f.subject FROM gybe.fence f JOIN pg_catalog.pg_roles r"
+            " ON r.rolname = f.subject WHERE f.kind = 'login' AND f.previous = 't' ORDER BY 1",
+            NULL, 0, &rows, err))
         return false;
     Buf text = buf_init(arena, TEXT_LIMIT_BYTES);
     for (size_t i = 0; i < rows.count; i++)
@@ -375,26 +393,29 @@ bool fence_lift_statements(Connection *connection, Arena *arena, char **ret_text
 bool fence_lift(Connection *connection, Arena *arena, Err *err)
 {
     char *text = NULL;
-    if (!fence_lift_statements(connection, arena, &text, err) || !FAILPOINT("fence.lift.before", err))
+    if (!fence_lift_statements(connection, arena, &text, err) ||
+        !FAILPOINT("fence.lift.before", err))
         return false;
-    if (!connection_exec(connection, err, "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT", text))
+    if (!connection_exec(connection, err, "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT",
+                         text))
         return raise_error(connection, err);
     return FAILPOINT("fence.lift.after", err);
 }
 
-bool fence_admit_statements(Connection *from, Connection *to, const StageRequest *request, Arena *arena,
-                            char **ret_text, Err *err)
+bool fence_admit_statements(Connection *from, Connection *to, const StageRequest *request,
+                            Arena *arena, char **ret_text, Err *err)
 {
     PgRows rows;
     char *lift = NULL;
-    if (!connection_run(from, arena,
-                        arena_printf(arena,
-                                     "SELECT r.rolname FROM pg_catalog.pg_roles r"
-                                     " WHERE r.rolname = ANY (%s) AND (r.rolcanlogin OR EXISTS"
-                                     " (SELECT FROM gybe.fence f WHERE f.kind = 'login'"
-                                     "  AND f.subject = r.rolname AND f.previous = 't')) ORDER BY 1",
-                                     fence_array(arena, &request->traffic.app_roles)),
-                        NULL, 0, &rows, err) ||
+    if (!connection_run(
+            from, arena,
+            arena_printf(arena,
+                         "SELECT r.rolname FROM pg_catalog.pg_roles r"
+                         " WHERE r.rolname = ANY (%s) AND (r.rolcanlogin OR EXISTS"
+                         " (SELECT FROM gybe.fence f WHERE f.kind = 'login'"
+                         "  AND f.subject = r.rolname AND f.previous = 't')) ORDER BY 1",
+                         fence_array(arena, &request->traffic.app_roles)),
+            NULL, 0, &rows, err) ||
         !fence_lift_statements(to, arena, &lift, err))
         return false;
     Buf text = buf_init(arena, TEXT_LIMIT_BYTES);

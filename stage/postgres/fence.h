@@ -19,7 +19,8 @@ bool fence_raise(Connection *connection, const FencePlan *plan, Arena *arena, Er
 // Terminates the roles' sessions in this database and waits until they and every half-open login are
 // gone (B1), then looks for what fence_obstacles looks for. ERR_TRANSIENT naming what is left at the
 // deadline.
-bool fence_clear(Connection *connection, const FencePlan *plan, int64_t deadline_ms, Arena *arena, Err *err);
+bool fence_clear(Connection *connection, const FencePlan *plan, int64_t deadline_ms, Arena *arena,
+                 Err *err);
 // One look after fence_clear: ERR_TRANSIENT when a session of the roles is there (again).
 bool fence_scan(Connection *connection, const FencePlan *plan, Arena *arena, Err *err);
 // What no fence keeps out: prepared transactions, sessions of superusers (gybe's own, trustedRoles and
@@ -35,8 +36,8 @@ bool fence_lift_statements(Connection *connection, Arena *arena, char **ret_text
 // What lets the applications onto `to`, for the journal's transaction: lifts what is recorded there, and
 // lets in every role that may log in on `from` (there before it was fenced). Roles that gybe created
 // NOLOGIN on `to` have nothing recorded.
-bool fence_admit_statements(Connection *from, Connection *to, const StageRequest *request, Arena *arena,
-                            char **ret_text, Err *err);
+bool fence_admit_statements(Connection *from, Connection *to, const StageRequest *request,
+                            Arena *arena, char **ret_text, Err *err);
 // Does gybe.fence record anything to put back.
 bool fence_is_up(Connection *connection, Arena *arena, bool *ret_up, Err *err);
 // Login roles outside appRoles and trustedRoles that can write in scope (B2), comma-separated; "" none.

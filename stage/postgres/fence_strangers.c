@@ -11,8 +11,8 @@
 
 enum { OIDS_LIMIT_BYTES = 16 * 1024 * 1024 };
 
-static bool tables_in_scope(Connection *connection, const MigrationScope *scope, Arena *arena, Buf *oids,
-                            Err *err)
+static bool tables_in_scope(Connection *connection, const MigrationScope *scope, Arena *arena,
+                            Buf *oids, Err *err)
 {
     PgRows rows;
     if (!connection_run(connection, arena,
@@ -40,7 +40,8 @@ bool fence_strangers(Connection *connection, const StageRequest *request, Arena 
     // A role that does not inherit can still SET ROLE, to a superuser too: membership counts, not use.
     const char *text = arena_printf(
         arena,
-        "WITH writer AS MATERIALIZED (SELECT m.oid FROM pg_catalog.pg_roles m WHERE m.rolsuper OR EXISTS"
+        "WITH writer AS MATERIALIZED (SELECT m.oid FROM pg_catalog.pg_roles m WHERE m.rolsuper OR "
+        "EXISTS"
         "  (SELECT FROM unnest('%s'::oid[]) t(oid)"
         "   WHERE has_table_privilege(m.oid, t.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')))"
         " SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) FROM pg_catalog.pg_roles r"

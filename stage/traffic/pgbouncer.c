@@ -19,7 +19,8 @@ static void pause_us(long us)
     nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
 }
 
-bool console_rows(Connection *console, const char *command, Arena *arena, PgRows *ret_rows, Err *err)
+bool console_rows(Connection *console, const char *command, Arena *arena, PgRows *ret_rows,
+                  Err *err)
 {
     return connection_run(console, arena, command, NULL, 0, ret_rows, err) ||
            err_note(err, "%s", command);
@@ -52,7 +53,8 @@ bool console_database(const PgRows *rows, const char *name, size_t *ret_row, Err
     return err_set(err, ERR_NOT_FOUND, "SHOW DATABASES has no entry \"%s\"", name);
 }
 
-static bool console_open(const PgBouncer *pgbouncer, const Pooler *pooler, Connection **console, Err *err)
+static bool console_open(const PgBouncer *pgbouncer, const Pooler *pooler, Connection **console,
+                         Err *err)
 {
     if (*console != NULL && connection_alive(*console))
         return true;
@@ -85,7 +87,8 @@ static void pgbouncer_close(void *state)
     arena_done(&arena);
 }
 
-static bool pgbouncer_open(const TrafficProfile *profile, bool uncancellable, void **ret_state, Err *err)
+static bool pgbouncer_open(const TrafficProfile *profile, bool uncancellable, void **ret_state,
+                           Err *err)
 {
     if (profile->pooler_count == 0 || profile->databases.count == 0)
         return err_set(err, ERR_INPUT, "no poolers or no database entry in the profile");
@@ -129,7 +132,8 @@ static bool is_entry(const PgBouncer *pgbouncer, const char *name)
 static bool resume_entry(Connection *console, const char *entry, Arena *arena, Err *err)
 {
     Err refused = {0};
-    if (connection_run(console, arena, entry_command(arena, "RESUME", entry), NULL, 0, NULL, &refused))
+    if (connection_run(console, arena, entry_command(arena, "RESUME", entry), NULL, 0, NULL,
+                       &refused))
         return true;
     // "database X is not paused": what was asked for holds already.
     if (strstr(refused.message, "is not paused") != NULL)
@@ -140,7 +144,8 @@ static bool resume_entry(Connection *console, const char *entry, Arena *arena, E
 static bool pooler_resume(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, Err *err)
 {
     if (pgbouncer->redirecting && !pooler->redirected)
-        return err_set(err, ERR_REMOTE, "%s: its clients stay held, as it did not take the new address",
+        return err_set(err, ERR_REMOTE,
+                       "%s: its clients stay held, as it did not take the new address",
                        pooler->what);
     if (!FAILPOINT("pgbouncer.resume.before", err) ||
         !console_open(pgbouncer, pooler, &pooler->free, err))
@@ -148,7 +153,8 @@ static bool pooler_resume(const PgBouncer *pgbouncer, Pooler *pooler, Arena *are
     connection_deadline(pooler->free, clock_monotonic_ms() + COMMAND_MS);
     for (size_t i = 0; i < pgbouncer->profile->databases.count; i++) {
         if (!resume_entry(pooler->free, pgbouncer->profile->databases.items[i], arena, err)) {
-            connection_close(&pooler->free); // whatever state it is in: the next try has a fresh one
+            connection_close(
+                &pooler->free); // whatever state it is in: the next try has a fresh one
             return err_note(err, "%s", pooler->what);
         }
     }
@@ -177,7 +183,8 @@ static bool pgbouncer_resume(void *state, int64_t deadline_ms, Err *err)
         bool all = true;
         for (size_t i = 0; i < pgbouncer->pooler_count; i++) {
             Err failed = {0};
-            done[i] = done[i] || pooler_resume(pgbouncer, &pgbouncer->poolers[i], &arena, &failed) ||
+            done[i] = done[i] ||
+                      pooler_resume(pgbouncer, &pgbouncer->poolers[i], &arena, &failed) ||
                       pooler_is_down(&failed);
             if (!done[i])
                 last = failed;
@@ -216,14 +223,14 @@ static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const ch
             continue;
         PoolLoad load = {.logins = console_int(pools, i, "sv_login"),
                          .waiting = console_int(pools, i, "cl_waiting"),
-                         .servers = console_int(pools, i, "sv_active") +
-                                    console_int(pools, i, "sv_idle") +
-                                    console_int(pools, i, "sv_used") +
-                                    console_int(pools, i, "sv_tested")};
+                         .servers =
+                             console_int(pools, i, "sv_active") + console_int(pools, i, "sv_idle") +
+                             console_int(pools, i, "sv_used") + console_int(pools, i, "sv_tested")};
         if (load.logins > 0 || (load.waiting > 0 && load.servers < limit))
-            return err_set(err, ERR_TRANSIENT,
-                           "entry %s is not quiet: %lld server logins in progress, %lld clients wait",
-                           entry, (long long)load.logins, (long long)load.waiting);
+            return err_set(
+                err, ERR_TRANSIENT,
+                "entry %s is not quiet: %lld server logins in progress, %lld clients wait", entry,
+                (long long)load.logins, (long long)load.waiting);
     }
     return true;
 }
@@ -328,7 +335,8 @@ static bool pause_entry(PgBouncer *pgbouncer, const char *entry, int64_t max_pau
     return FAILPOINT("pgbouncer.pause.held", err);
 }
 
-static bool pgbouncer_pause(void *state, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns, Err *err)
+static bool pgbouncer_pause(void *state, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
+                            Err *err)
 {
     PgBouncer *pgbouncer = state;
     if (!pgbouncer_gate(pgbouncer, gate_ms, err))
@@ -337,8 +345,8 @@ static bool pgbouncer_pause(void *state, int gate_ms, int64_t max_pause_ms, int6
     int64_t held_at_ns = 0;
     bool held = true;
     for (size_t i = 0; i < pgbouncer->profile->databases.count && held; i++)
-        held = pause_entry(pgbouncer, pgbouncer->profile->databases.items[i], max_pause_ms, &held_at_ns,
-                           &arena, err);
+        held = pause_entry(pgbouncer, pgbouncer->profile->databases.items[i], max_pause_ms,
+                           &held_at_ns, &arena, err);
     if (held_at_ns != 0)
         *ret_held_at_ns = held_at_ns;
     if (!held) {
@@ -392,9 +400,10 @@ static bool pooler_redirect(const PgBouncer *pgbouncer, Pooler *pooler, Arena *a
     connection_deadline(pooler->free, 0);
     if (so)
         return true;
-    err_set(err, ERR_REMOTE, "%s: after RELOAD, SHOW DATABASES does not show %s:%s/%s", pooler->what,
-            pgbouncer->to.host, pgbouncer->to.port, pgbouncer->to.database);
-    return err_hint(err, "the pooler's log says why it did not take %s", pooler->profile->databases_file);
+    err_set(err, ERR_REMOTE, "%s: after RELOAD, SHOW DATABASES does not show %s:%s/%s",
+            pooler->what, pgbouncer->to.host, pgbouncer->to.port, pgbouncer->to.database);
+    return err_hint(err, "the pooler's log says why it did not take %s",
+                    pooler->profile->databases_file);
 }
 
 // Goes through all of them whatever fails: who can be redirected is.
@@ -409,7 +418,8 @@ static bool redirect_once(PgBouncer *pgbouncer, int64_t deadline_ms, Arena *aren
     for (size_t i = 0; i < pgbouncer->pooler_count; i++) {
         Pooler *pooler = &pgbouncer->poolers[i];
         Err failed = {0};
-        pooler->redirected = pooler->redirected || pooler_redirect(pgbouncer, pooler, arena, &failed);
+        pooler->redirected =
+            pooler->redirected || pooler_redirect(pgbouncer, pooler, arena, &failed);
         if (!pooler->redirected)
             err_set(err, failed.kind, "%s", failed.message);
     }
@@ -479,7 +489,8 @@ static bool look_for_login(const PgBouncer *pgbouncer, Pooler *pooler, const Tra
     return true;
 }
 
-static bool pgbouncer_see_login(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err)
+static bool pgbouncer_see_login(void *state, const TrafficAddress *at, int64_t deadline_ms,
+                                Err *err)
 {
     PgBouncer *pgbouncer = state;
     OWNED(arena_done) Arena arena = {0};

@@ -39,9 +39,11 @@ typedef struct {
 } PgBouncer;
 
 // A console's answer; cells are found by the column's name, as the order differs by version.
-bool console_rows(Connection *console, const char *command, Arena *arena, PgRows *ret_rows, Err *err);
-const char *console_cell(const PgRows *rows, size_t row, const char *column); // NULL: absent or NULL
-int64_t console_int(const PgRows *rows, size_t row, const char *column);      // 0: absent
+bool console_rows(Connection *console, const char *command, Arena *arena, PgRows *ret_rows,
+                  Err *err);
+const char *console_cell(const PgRows *rows, size_t row,
+                         const char *column);                            // NULL: absent or NULL
+int64_t console_int(const PgRows *rows, size_t row, const char *column); // 0: absent
 // The row of SHOW DATABASES for an entry. ERR_NOT_FOUND.
 bool console_database(const PgRows *rows, const char *name, size_t *ret_row, Err *err);
 // Opens whichever of the two connections is missing or broken.
@@ -54,7 +56,9 @@ bool pgbouncer_check(void *state, const TrafficAddress *from, Arena *arena, Err 
 bool pgbouncer_check_hold(void *state, int64_t hold_ms, Err *err);
 bool pgbouncer_address(void *state, Arena *arena, TrafficAddress *ret_address, Err *err);
 bool pgbouncer_probe(void *state, const TrafficAddress *to, Arena *arena, Err *err);
-bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena, Err *err);
+bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena,
+                     Err *err);
 void pgbouncer_unstage(void *state);
 // The staged text becomes the file; made anew when the file was edited since. Idempotent.
-bool pooler_file_switch(const PgBouncer *pgbouncer, PoolerFile *file, int64_t deadline_ms, Err *err);
+bool pooler_file_switch(const PgBouncer *pgbouncer, PoolerFile *file, int64_t deadline_ms,
+                        Err *err);

@@ -30,8 +30,8 @@ static bool is_session(const char *mode)
 
 static bool session_error(const char *where, Err *err)
 {
-    err_set(err, ERR_INPUT, "%s uses session pooling: PAUSE would wait until every client disconnects",
-            where);
+    err_set(err, ERR_INPUT,
+            "%s uses session pooling: PAUSE would wait until every client disconnects", where);
     return err_hint(err, "set pool_mode = transaction there");
 }
 
@@ -66,9 +66,8 @@ static bool check_modes(const PgBouncer *pgbouncer, const PgRows *config, const 
     for (size_t i = 0; i < pools->count; i++) {
         if (is_session(console_cell(pools, i, "pool_mode")) &&
             is_one_of(&profile->databases, console_cell(pools, i, "database")))
-            return session_error(arena_printf(arena, "the pool of user %s",
-                                              console_cell(pools, i, "user")),
-                                 err);
+            return session_error(
+                arena_printf(arena, "the pool of user %s", console_cell(pools, i, "user")), err);
     }
     return true;
 }
@@ -88,11 +87,14 @@ static bool check_entry(const PgRows *databases, const PgbouncerEntry *entry, co
     if (entry->host == NULL || !cell_is(databases, row, "host", entry->host) ||
         !cell_is(databases, row, "port", entry->port) ||
         !cell_is(databases, row, "database", entry->database)) {
-        err_set(err, ERR_CONFLICT, "entry %s: %s says %s:%s/%s, SHOW DATABASES %s:%s/%s", entry->name,
-                file, entry->host != NULL ? entry->host : "(socket)", entry->port, entry->database,
-                console_cell(databases, row, "host") ? console_cell(databases, row, "host") : "(socket)",
+        err_set(err, ERR_CONFLICT, "entry %s: %s says %s:%s/%s, SHOW DATABASES %s:%s/%s",
+                entry->name, file, entry->host != NULL ? entry->host : "(socket)", entry->port,
+                entry->database,
+                console_cell(databases, row, "host") ? console_cell(databases, row, "host")
+                                                     : "(socket)",
                 console_cell(databases, row, "port"), console_cell(databases, row, "database"));
-        return err_hint(err, "is this the file that the pooler includes? RELOAD it and look at its log");
+        return err_hint(err,
+                        "is this the file that the pooler includes? RELOAD it and look at its log");
     }
     if (console_int(databases, row, "paused") != 0)
         return err_set(err, ERR_CONFLICT, "entry %s is paused already", entry->name);
@@ -117,7 +119,8 @@ static bool check_file(const PgBouncer *pgbouncer, const Pooler *pooler, const P
         return false;
     for (size_t i = 0; i < pgbouncer->profile->databases.count; i++) {
         PgbouncerEntry entry;
-        if (!pgbouncer_file_entry(text, length, pgbouncer->profile->databases.items[i], arena, &entry, err))
+        if (!pgbouncer_file_entry(text, length, pgbouncer->profile->databases.items[i], arena,
+                                  &entry, err))
             return err_note(err, "%s", path);
         if (!check_entry(databases, &entry, path, from, err))
             return false;
@@ -131,7 +134,8 @@ static bool check_file(const PgBouncer *pgbouncer, const Pooler *pooler, const P
     if (writable)
         return true;
     err_set(err, ERR_INPUT, "%s: its directory is not writable for us", path);
-    return err_hint(err, "the file is replaced by rename, which needs write permission on its directory");
+    return err_hint(
+        err, "the file is replaced by rename, which needs write permission on its directory");
 }
 
 // Several processes behind one port: an admin connection over TCP reaches any of them (F9).
@@ -146,7 +150,8 @@ static bool check_reuseport(const PgBouncer *pgbouncer, const Pooler *pooler, co
         return false;
     if (*admin.host == '/' && pgbouncer->pooler_count > 1)
         return true;
-    err_set(err, ERR_INPUT, "so_reuseport is on: other processes share its port and would not be held");
+    err_set(err, ERR_INPUT,
+            "so_reuseport is on: other processes share its port and would not be held");
     return err_hint(err, "list every process under poolers, each by its own unix socket directory");
 }
 
@@ -186,8 +191,8 @@ static bool check_timeouts(Pooler *pooler, int64_t hold_ms, Arena *arena, Err *e
     const char *wait = config_value(&config, "query_wait_timeout");
     double wait_s = wait != NULL ? strtod(wait, NULL) : 0;
     if (wait_s > 0 && wait_s * 1000 <= (double)hold_ms) {
-        err_set(err, ERR_INPUT, "query_wait_timeout is %s s, but clients can be held for %lld ms", wait,
-                (long long)hold_ms);
+        err_set(err, ERR_INPUT, "query_wait_timeout is %s s, but clients can be held for %lld ms",
+                wait, (long long)hold_ms);
         return err_hint(err, "raise query_wait_timeout over that, or lower maxPause");
     }
     const char *retry = config_value(&config, "server_login_retry");
@@ -203,7 +208,8 @@ bool pgbouncer_check_hold(void *state, int64_t hold_ms, Err *err)
     OWNED(arena_done) Arena arena = {0};
     for (size_t i = 0; i < pgbouncer->pooler_count; i++) {
         Pooler *pooler = &pgbouncer->poolers[i];
-        if (!pooler_connect(pgbouncer, pooler, err) || !check_timeouts(pooler, hold_ms, &arena, err))
+        if (!pooler_connect(pgbouncer, pooler, err) ||
+            !check_timeouts(pooler, hold_ms, &arena, err))
             return err_note(err, "%s", pooler->what);
     }
     return true;
@@ -226,7 +232,8 @@ bool pgbouncer_address(void *state, Arena *arena, TrafficAddress *ret_address, E
             size_t row = 0;
             if (!console_database(&rows, pgbouncer->profile->databases.items[j], &row, err))
                 return err_note(err, "%s", pooler->what);
-            TrafficAddress one = {console_cell(&rows, row, "host"), console_cell(&rows, row, "port"),
+            TrafficAddress one = {console_cell(&rows, row, "host"),
+                                  console_cell(&rows, row, "port"),
                                   console_cell(&rows, row, "database")};
             if (one.host == NULL || one.port == NULL || one.database == NULL)
                 return err_set(err, ERR_CONFLICT, "%s: an entry without a host", pooler->what);
@@ -234,7 +241,8 @@ bool pgbouncer_address(void *state, Arena *arena, TrafficAddress *ret_address, E
                 (strcmp(address.host, one.host) != 0 || strcmp(address.port, one.port) != 0 ||
                  strcmp(address.database, one.database) != 0)) {
                 err_set(err, ERR_CONFLICT, "the poolers' entries disagree: %s:%s/%s and %s:%s/%s",
-                        address.host, address.port, address.database, one.host, one.port, one.database);
+                        address.host, address.port, address.database, one.host, one.port,
+                        one.database);
                 return err_hint(err, "all entries of a traffic profile must point at one database");
             }
             address = one;

@@ -64,8 +64,8 @@ static bool read_section(Reader *reader, Err *err)
     if (peek(reader) != ']')
         return syntax_error(reader, err);
     size_t length = reader->at++ - start;
-    reader->databases = length == strlen("databases") &&
-                        memcmp(reader->text + start, "databases", length) == 0;
+    reader->databases =
+        length == strlen("databases") && memcmp(reader->text + start, "databases", length) == 0;
     return true;
 }
 
@@ -108,7 +108,8 @@ static bool skip_remark(Reader *reader)
 {
     const char *rest = reader->text + reader->at;
     size_t left = reader->length - reader->at;
-    bool include = left > 8 && memcmp(rest, "%include", 8) == 0 && (rest[8] == ' ' || rest[8] == '\t');
+    bool include =
+        left > 8 && memcmp(rest, "%include", 8) == 0 && (rest[8] == ' ' || rest[8] == '\t');
     if (!include && *rest != '#' && *rest != ';')
         return false;
     skip_line(reader);
@@ -145,7 +146,8 @@ static bool read_line(Reader *reader, Line *ret_line, bool *ret_more, Err *err)
 
 static bool line_is(const char *text, const Line *line, const char *name)
 {
-    return line->name_length == strlen(name) && memcmp(text + line->name_at, name, line->name_length) == 0;
+    return line->name_length == strlen(name) &&
+           memcmp(text + line->name_at, name, line->name_length) == 0;
 }
 
 // The only line of `name`; *ret_found false: none.
@@ -153,7 +155,8 @@ static bool find_line(const char *text, size_t length, const char *name, Line *r
                       bool *ret_found, Err *err)
 {
     if (memchr(text, '\0', length) != NULL)
-        return err_set(err, ERR_INPUT, "it holds a NUL byte; PgBouncer would read only what stands before");
+        return err_set(err, ERR_INPUT,
+                       "it holds a NUL byte; PgBouncer would read only what stands before");
     Reader reader = {.text = text, .length = length, .databases = true};
     bool found = false;
     for (;;) {
@@ -188,7 +191,7 @@ static bool need_line(const char *text, size_t length, const char *name, Line *r
 // A key=value pair inside a connection string.
 typedef struct {
     const char *key;
-    const char *value;       // unquoted
+    const char *value;         // unquoted
     size_t raw_at, raw_length; // the value as it is written, with its quotes
 } Pair;
 
@@ -201,7 +204,8 @@ static size_t skip_spaces(const char *text, size_t at)
 
 static bool pair_error(const char *value, Err *err)
 {
-    return err_set(err, ERR_INPUT, "PgBouncer could not read the entry's value at \"%.40s\"", value);
+    return err_set(err, ERR_INPUT, "PgBouncer could not read the entry's value at \"%.40s\"",
+                   value);
 }
 
 // Reads a quoted or bare value at `at`; *ret_end is where PgBouncer goes on.
@@ -350,7 +354,8 @@ static bool address_check(const TrafficAddress *address, Err *err)
     const char *parts[] = {address->host, address->port, address->database};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         if (parts[i] == NULL || *parts[i] == '\0' || strpbrk(parts[i], "\r\n") != NULL)
-            return err_set(err, ERR_INPUT, "an address without host, port or database, or with a line end");
+            return err_set(err, ERR_INPUT,
+                           "an address without host, port or database, or with a line end");
     }
     return true;
 }
@@ -392,9 +397,9 @@ bool pgbouncer_file_point(const char *text, size_t length, const Strings *names,
     return true;
 }
 
-bool pgbouncer_file_with_probe(const char *text, size_t length, const char *model, const char *probe,
-                               const TrafficAddress *address, Arena *arena, char **ret_text,
-                               size_t *ret_length, Err *err)
+bool pgbouncer_file_with_probe(const char *text, size_t length, const char *model,
+                               const char *probe, const TrafficAddress *address, Arena *arena,
+                               char **ret_text, size_t *ret_length, Err *err)
 {
     Line line;
     if (!address_check(address, err) || !need_line(text, length, model, &line, err))

@@ -31,9 +31,9 @@ bool pgbouncer_file_point(const char *text, size_t length, const Strings *names,
                           const TrafficAddress *address, Arena *arena, char **ret_text,
                           size_t *ret_length, Err *err);
 // The text with a further entry `probe`: like `model`, but pointing at `address`.
-bool pgbouncer_file_with_probe(const char *text, size_t length, const char *model, const char *probe,
-                               const TrafficAddress *address, Arena *arena, char **ret_text,
-                               size_t *ret_length, Err *err);
+bool pgbouncer_file_with_probe(const char *text, size_t length, const char *model,
+                               const char *probe, const TrafficAddress *address, Arena *arena,
+                               char **ret_text, size_t *ret_length, Err *err);
 // The text without the lines of entry `name`; what pgbouncer_file_with_probe added goes to the byte.
 bool pgbouncer_file_without(const char *text, size_t length, const char *name, Arena *arena,
                             char **ret_text, size_t *ret_length, Err *err);

@@ -50,7 +50,8 @@ static bool file_lock(const char *path, int64_t deadline_ms, int *ret_fd, Err *e
     OWNED(arena_done) Arena arena = {0};
     char *directory = arena_strdup(&arena, path);
     *strrchr(directory, '/') = '\0';
-    OWNED(fd_close) int fd = open(*directory != '\0' ? directory : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    OWNED(fd_close)
+    int fd = open(*directory != '\0' ? directory : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, errno, "cannot open the directory of %s", path);
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -87,11 +88,13 @@ static bool staged_dress(const char *staged, const char *like, Err *err)
     return true;
 }
 
-static bool file_stage(PgBouncer *pgbouncer, PoolerFile *file, const char *suffix, Arena *arena, Err *err)
+static bool file_stage(PgBouncer *pgbouncer, PoolerFile *file, const char *suffix, Arena *arena,
+                       Err *err)
 {
     char *text = NULL, *pointed = NULL;
     size_t length = 0, pointed_length = 0;
-    if (!file_read(&pgbouncer->arena, file->path, PGBOUNCER_FILE_LIMIT_BYTES, &text, &length, err) ||
+    if (!file_read(&pgbouncer->arena, file->path, PGBOUNCER_FILE_LIMIT_BYTES, &text, &length,
+                   err) ||
         !pgbouncer_file_point(text, length, &pgbouncer->profile->databases, &pgbouncer->to, arena,
                               &pointed, &pointed_length, err))
         return err_note(err, "%s", file->path);
@@ -105,7 +108,8 @@ static bool file_stage(PgBouncer *pgbouncer, PoolerFile *file, const char *suffi
     return staged_dress(staged, file->path, err);
 }
 
-bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena, Err *err)
+bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena,
+                     Err *err)
 {
     PgBouncer *pgbouncer = state;
     pgbouncer_unstage(pgbouncer);
@@ -179,17 +183,19 @@ static bool probe_write(PgBouncer *pgbouncer, const PoolerFile *file, const char
     if (!file_lock(file->path, clock_monotonic_ms() + LOCK_MS, &lock, err) ||
         !file_read(&arena, file->path, PGBOUNCER_FILE_LIMIT_BYTES, &text, &length, err))
         return false;
-    bool made = to != NULL
-                    ? pgbouncer_file_with_probe(text, length, pgbouncer->profile->databases.items[0],
-                                                probe, to, &arena, &changed, &changed_length, err)
-                    : pgbouncer_file_without(text, length, probe, &arena, &changed, &changed_length, err);
+    bool made =
+        to != NULL
+            ? pgbouncer_file_with_probe(text, length, pgbouncer->profile->databases.items[0], probe,
+                                        to, &arena, &changed, &changed_length, err)
+            : pgbouncer_file_without(text, length, probe, &arena, &changed, &changed_length, err);
     if (!made)
         return err_note(err, "%s", file->path);
     return FAILPOINT("pgbouncer.probe.write", err) &&
            file_write_atomic(file->path, changed, changed_length, FALLBACK_MODE, err);
 }
 
-static bool reload(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, PgRows *ret_databases, Err *err)
+static bool reload(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, PgRows *ret_databases,
+                   Err *err)
 {
     if (!pooler_connect(pgbouncer, pooler, err))
         return false;
@@ -201,13 +207,13 @@ static bool reload(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, PgR
 }
 
 // The pooler's own address with the probe's login: proves this pooler, not whichever answers for all.
-static bool probe_uri(const PgBouncer *pgbouncer, const Pooler *pooler, const char *probe, Arena *arena,
-                      Secret *ret_uri, Err *err)
+static bool probe_uri(const PgBouncer *pgbouncer, const Pooler *pooler, const char *probe,
+                      Arena *arena, Secret *ret_uri, Err *err)
 {
     Address admin;
     return address_parse(pooler->what, pooler->profile->admin, arena, &admin, err) &&
-           address_at("probe", pgbouncer->profile->probe, admin.host, admin.port, probe, arena, ret_uri,
-                      err);
+           address_at("probe", pgbouncer->profile->probe, admin.host, admin.port, probe, arena,
+                      ret_uri, err);
 }
 
 // A role that is fenced still tells right from wrong credentials: these come after them (F6).
@@ -237,8 +243,9 @@ static bool probe_login(const PgBouncer *pgbouncer, const Pooler *pooler, const 
         return true;
     err_set(err, ERR_REMOTE, "an application's login fails at %s:%s/%s: %s", to->host, to->port,
             to->database, refused.message);
-    return err_hint(err, "the target needs the application role with the same SCRAM verifier (or "
-                         "password) as the pooler's auth_file, and pg_hba.conf must let the pooler in");
+    return err_hint(err,
+                    "the target needs the application role with the same SCRAM verifier (or "
+                    "password) as the pooler's auth_file, and pg_hba.conf must let the pooler in");
 }
 
 static bool probe_pooler(const PgBouncer *pgbouncer, Pooler *pooler, const char *probe,
@@ -255,8 +262,8 @@ static bool probe_pooler(const PgBouncer *pgbouncer, Pooler *pooler, const char 
            probe_login(pgbouncer, pooler, probe, to, arena, err);
 }
 
-static bool probe_all(PgBouncer *pgbouncer, const char *probe, const TrafficAddress *to, Arena *arena,
-                      Err *err)
+static bool probe_all(PgBouncer *pgbouncer, const char *probe, const TrafficAddress *to,
+                      Arena *arena, Err *err)
 {
     for (size_t i = 0; i < pgbouncer->file_count; i++) {
         if (!probe_write(pgbouncer, &pgbouncer->files[i], probe, to, err))
@@ -289,14 +296,17 @@ bool pgbouncer_probe(void *state, const TrafficAddress *to, Arena *arena, Err *e
     PgBouncer *pgbouncer = state;
     if (pgbouncer->profile->probe.reveal == NULL) {
         err_set(err, ERR_INPUT,
-                "traffic %s has no probe: whether applications can log in on the other side is unproven",
+                "traffic %s has no probe: whether applications can log in on the other side is "
+                "unproven",
                 pgbouncer->profile->name);
-        return err_hint(err, "give an application's login as probeFrom: {env: NAME}; a pooler's SCRAM "
-                             "secrets work there only if the target has the same verifiers");
+        return err_hint(err,
+                        "give an application's login as probeFrom: {env: NAME}; a pooler's SCRAM "
+                        "secrets work there only if the target has the same verifiers");
     }
     if (!files_find(pgbouncer, err))
         return false;
-    const char *probe = arena_printf(arena, "gybe_probe_%s", crypto_random_name(arena, PROBE_NAME_LENGTH));
+    const char *probe =
+        arena_printf(arena, "gybe_probe_%s", crypto_random_name(arena, PROBE_NAME_LENGTH));
     bool proven = probe_all(pgbouncer, probe, to, arena, err);
     Err removing = {0};
     if (!probe_remove(pgbouncer, probe, arena, &removing) && proven)

@@ -12,7 +12,8 @@ struct Traffic {
 
 static const TrafficKind *const kinds[] = {&traffic_pgbouncer};
 
-static bool open_kind(const TrafficProfile *profile, bool uncancellable, Traffic **ret_traffic, Err *err)
+static bool open_kind(const TrafficProfile *profile, bool uncancellable, Traffic **ret_traffic,
+                      Err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (strcmp(kinds[i]->name, profile->kind) != 0)
@@ -64,7 +65,8 @@ bool traffic_probe(Traffic *traffic, const TrafficAddress *to, Arena *arena, Err
     return traffic->kind->probe(traffic->state, to, arena, err);
 }
 
-bool traffic_stage(Traffic *traffic, const TrafficAddress *to, const char *suffix, Arena *arena, Err *err)
+bool traffic_stage(Traffic *traffic, const TrafficAddress *to, const char *suffix, Arena *arena,
+                   Err *err)
 {
     return traffic->kind->stage(traffic->state, to, suffix, arena, err);
 }
@@ -74,7 +76,8 @@ void traffic_unstage(Traffic *traffic)
     traffic->kind->unstage(traffic->state);
 }
 
-bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns, Err *err)
+bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
+                   Err *err)
 {
     return traffic->kind->pause(traffic->state, gate_ms, max_pause_ms, ret_held_at_ns, err);
 }

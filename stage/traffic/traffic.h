@@ -31,13 +31,15 @@ bool traffic_probe(Traffic *traffic, const TrafficAddress *to, Arena *arena, Err
 
 // Writes the new file beside the real one under another name (F5). Undone by traffic_unstage. Staging
 // again replaces what was staged.
-bool traffic_stage(Traffic *traffic, const TrafficAddress *to, const char *suffix, Arena *arena, Err *err);
+bool traffic_stage(Traffic *traffic, const TrafficAddress *to, const char *suffix, Arena *arena,
+                   Err *err);
 void traffic_unstage(Traffic *traffic);
 // Waits up to gate_ms until no login is in progress and nobody waits (F1), nobody held; then PAUSEs
 // all, which has to be complete max_pause_ms after the first was sent. *ret_held_at_ns is the monotonic
 // time of that. On failure everything is resumed again, and *ret_held_at_ns stays as it was if nobody
 // was held.
-bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns, Err *err);
+bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
+                   Err *err);
 // Renames the staged files, RELOADs, sees the new address in SHOW DATABASES of every pooler (F4).
 // Idempotent.
 bool traffic_redirect(Traffic *traffic, int64_t deadline_ms, Err *err);

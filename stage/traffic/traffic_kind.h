@@ -11,9 +11,11 @@ typedef struct {
     bool (*check)(void *state, const TrafficAddress *from, Arena *arena, Err *err);
     bool (*check_hold)(void *state, int64_t hold_ms, Err *err);
     bool (*probe)(void *state, const TrafficAddress *to, Arena *arena, Err *err);
-    bool (*stage)(void *state, const TrafficAddress *to, const char *suffix, Arena *arena, Err *err);
+    bool (*stage)(void *state, const TrafficAddress *to, const char *suffix, Arena *arena,
+                  Err *err);
     void (*unstage)(void *state);
-    bool (*pause)(void *state, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns, Err *err);
+    bool (*pause)(void *state, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
+                  Err *err);
     bool (*redirect)(void *state, int64_t deadline_ms, Err *err);
     bool (*resume)(void *state, int64_t deadline_ms, Err *err);
     bool (*see_login)(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err);

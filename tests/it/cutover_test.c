@@ -46,7 +46,12 @@ static Connection *connected(Place *place, const ConnectionProfile *profile, Con
 {
     Connection *connection = NULL;
     Err err = {0};
-    check(place, connection_open(&(ConnectionSpec){.uri = profile->uri, .what = profile->name, .purpose = "test", .kind = kind}, &connection, &err), &err);
+    check(place,
+          connection_open(
+              &(ConnectionSpec){
+                  .uri = profile->uri, .what = profile->name, .purpose = "test", .kind = kind},
+              &connection, &err),
+          &err);
     return connection;
 }
 
@@ -58,8 +63,11 @@ static void lane_up(Place *place, const char *label, const char *direction, bool
     const ConnectionProfile *publishes = forward ? &request->source : &request->target;
     Arena *arena = it_arena(place->it);
     OWNED(connection_close) Connection *publisher = connected(place, publishes, CONNECTION_SQL);
-    OWNED(connection_close) Connection *subscriber = connected(place, forward ? &request->target : &request->source, CONNECTION_SQL);
-    OWNED(connection_close) Connection *replication = connected(place, publishes, CONNECTION_REPLICATION);
+    OWNED(connection_close)
+    Connection *subscriber =
+        connected(place, forward ? &request->target : &request->source, CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *replication = connected(place, publishes, CONNECTION_REPLICATION);
     Lane lane = lane_named(arena, request, label);
     Catalog catalog;
     Secret conninfo;
@@ -67,14 +75,17 @@ static void lane_up(Place *place, const char *label, const char *direction, bool
     int64_t took_us = 0;
     Err err = {0};
     check(place,
-          journal_claim(publisher, request, arena, &err) && journal_claim(subscriber, request, arena, &err) &&
+          journal_claim(publisher, request, arena, &err) &&
+              journal_claim(subscriber, request, arena, &err) &&
               catalog_read(publisher, &request->migration.scope, arena, &catalog, &err) &&
-              journal_marker_table(publisher, lane.marker, &err) && journal_marker_table(subscriber, lane.marker, &err) &&
+              journal_marker_table(publisher, lane.marker, &err) &&
+              journal_marker_table(subscriber, lane.marker, &err) &&
               lane_publish(publisher, &lane, &catalog, shut, &err) &&
               lane_slot_create(replication, &lane, arena, &snapshot, &lsn, &err) &&
               lane_login(publisher, request, publishes, arena, &conninfo, &err) &&
               lane_subscribe(subscriber, &lane, conninfo, &err) &&
-              lane_record(publisher, &lane, direction, lsn, &err) && lane_record(subscriber, &lane, direction, lsn, &err) &&
+              lane_record(publisher, &lane, direction, lsn, &err) &&
+              lane_record(subscriber, &lane, direction, lsn, &err) &&
               marker_round_trip(publisher, subscriber, &lane, 30000, arena, &took_us, &err),
           &err);
 }
@@ -83,68 +94,100 @@ static void lane_down(Place *place, const char *label, const char *direction)
 {
     bool forward = strcmp(direction, "forward") == 0;
     const StageRequest *request = &place->request;
-    OWNED(connection_close) Connection *publisher = connected(place, forward ? &request->source : &request->target, CONNECTION_SQL);
-    OWNED(connection_close) Connection *subscriber = connected(place, forward ? &request->target : &request->source, CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *publisher =
+        connected(place, forward ? &request->source : &request->target, CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *subscriber =
+        connected(place, forward ? &request->target : &request->source, CONNECTION_SQL);
     Lane lane = lane_named(it_arena(place->it), request, label);
     Err err = {0};
     check(place,
-          lane_drop_subscription(subscriber, &lane, &err) && lane_drop_publisher(publisher, &lane, &err) &&
+          lane_drop_subscription(subscriber, &lane, &err) &&
+              lane_drop_publisher(publisher, &lane, &err) &&
               connection_exec(publisher, &err, "DELETE FROM gybe.lane WHERE label = '%s'", label) &&
               connection_exec(subscriber, &err, "DELETE FROM gybe.lane WHERE label = '%s'", label),
           &err);
+}
+
+static void results_done(void *results)
+{
+    json_decref(results);
 }
 
 static void request_make(Place *place)
 {
     static const char *const entries[] = {"shop"}, *const roles[] = {"app"};
     It *it = place->it;
-    place->profiles[0] = (PoolerProfile){.admin = secret_make(it_arena(it), pooler_admin_uri(place->pooler)),
-                                         .databases_file = pooler_databases_file(place->pooler)};
+    place->profiles[0] =
+        (PoolerProfile){.admin = secret_make(it_arena(it), pooler_admin_uri(place->pooler)),
+                        .databases_file = pooler_databases_file(place->pooler)};
     Secret left = secret_make(it_arena(it), cluster_uri(place->left, "mig", password, "shop"));
     Secret right = secret_make(it_arena(it), cluster_uri(place->right, "mig", password, "shop"));
     place->request = (StageRequest){
-        .run = "abc234", .stage = "cutover", .attempt = 1, .fence = 1, .store = "test",
-        .repository = "service", .commit = "c", .blob = "b",
-        .migration = {.api_version = "gybe/v1", .kind = "DatabaseMigration", .name = "shop", .source = "left",
+        .run = "abc234",
+        .stage = "cutover",
+        .attempt = 1,
+        .fence = 1,
+        .store = "test",
+        .repository = "service",
+        .commit = "c",
+        .blob = "b",
+        .migration = {.api_version = "gybe/v1",
+                      .kind = "DatabaseMigration",
+                      .name = "shop",
+                      .source = "left",
                       .target = "right",
                       .replicate = {.method = "logical", .jobs = 1, .no_primary_key = "full"},
                       .cutover = {.traffic = "pooler", .max_pause_ms = MAX_PAUSE_MS, .attempts = 5},
                       .verify = {.checksum = "full"}},
         .source = {.name = "left", .uri = left, .peer_uri = left, .environment = "staging"},
         .target = {.name = "right", .uri = right, .peer_uri = right, .environment = "staging"},
-        .traffic = {.name = "pooler", .kind = "pgbouncer",
+        .traffic = {.name = "pooler",
+                    .kind = "pgbouncer",
                     .databases = {.count = 1, .items = (const char **)entries},
                     .app_roles = {.count = 1, .items = (const char **)roles},
-                    .poolers = place->profiles, .pooler_count = 1},
+                    .poolers = place->profiles,
+                    .pooler_count = 1},
         .results = json_object()};
+    it_on_close(it, results_done, place->request.results);
 }
 
 static Place *place_make(It *it)
 {
-    static const char *const options[] = {"log_min_messages=warning", "wal_retrieve_retry_interval=100ms", NULL};
+    static const char *const options[] = {"log_min_messages=warning",
+                                          "wal_retrieve_retry_interval=100ms", NULL};
     Place *place = arena_alloc(it_arena(it), sizeof *place);
     *place = (Place){.it = it,
                      .left = cluster_new(it, &(ClusterSpec){.name = "left", .options = options}),
                      .right = cluster_new(it, &(ClusterSpec){.name = "right", .options = options})};
     Cluster *const both[] = {place->left, place->right};
     for (size_t i = 0; i < ARRAY_LEN(both); i++) {
-        cluster_sql(both[i], "postgres", it_text(it, "create role mig superuser login password '%s'", password));
-        cluster_sql(both[i], "postgres", it_text(it, "create role app login password '%s'", password));
+        cluster_sql(both[i], "postgres",
+                    it_text(it, "create role mig superuser login password '%s'", password));
+        cluster_sql(both[i], "postgres",
+                    it_text(it, "create role app login password '%s'", password));
         cluster_sql(both[i], "postgres", "create database shop owner app");
-        cluster_sql(both[i], "shop", it_text(it, "set role app; %s; create sequence numbers", load_mark_table));
+        cluster_sql(both[i], "shop",
+                    it_text(it, "set role app; %s; create sequence numbers", load_mark_table));
     }
     const char *const users[] = {"app", password, NULL};
-    const char *const databases[] = {it_text(it, "shop = host=127.0.0.1 port=%d dbname=shop", cluster_port(place->left)), NULL};
-    place->pooler = pooler_new(it, &(PoolerSpec){.name = "pooler", .users = users, .databases = databases});
+    const char *const databases[] = {
+        it_text(it, "shop = host=127.0.0.1 port=%d dbname=shop", cluster_port(place->left)), NULL};
+    place->pooler =
+        pooler_new(it, &(PoolerSpec){.name = "pooler", .users = users, .databases = databases});
     request_make(place);
     lane_up(place, "f1", "forward", false);
     lane_up(place, "r1", "reverse", true);
     place->lanes = 1;
-    OWNED(connection_close) Connection *target = connected(place, &place->request.target, CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *target = connected(place, &place->request.target, CONNECTION_SQL);
     FencePlan *fence = NULL;
     Err err = {0};
-    check(place, fence_prepare(target, &place->request, it_arena(it), &fence, &err) &&
-                     fence_raise(target, fence, it_arena(it), &err), &err);
+    check(place,
+          fence_prepare(target, &place->request, it_arena(it), &fence, &err) &&
+              fence_raise(target, fence, it_arena(it), &err),
+          &err);
     return place;
 }
 
@@ -152,16 +195,20 @@ static Load *load_begin(Place *place)
 {
     Load *load = NULL;
     Err err = {0};
-    check(place, load_start(&(LoadSpec){.uri = pooler_uri(place->pooler, "app", password, "shop"), .clients = 8, .rate = 300},
-                            &load, &err), &err);
+    check(place,
+          load_start(&(LoadSpec){.uri = pooler_uri(place->pooler, "app", password, "shop"),
+                                 .clients = 8,
+                                 .rate = 300},
+                     &load, &err),
+          &err);
     return load;
 }
 
 static void load_until(Place *place, Load *load, int64_t more)
 {
     int64_t wanted = load_committed(load) + more;
-    for (ItWait wait = it_wait(place->it, 60000, "the load to go on"); load_committed(load) < wanted;
-         it_wait_step(&wait)) {
+    for (ItWait wait = it_wait(place->it, 60000, "the load to go on");
+         load_committed(load) < wanted; it_wait_step(&wait)) {
         if (load_failed(load) > 0)
             return; // said at its end
     }
@@ -175,10 +222,12 @@ static void load_end(Place *place, Load *load)
     LoadResult result;
     load_stop(&load, &result);
     if (result.failed > 0)
-        it_fail(place->it, "%d transactions failed, the first with: %s", (int)result.failed, result.first_error);
+        it_fail(place->it, "%d transactions failed, the first with: %s", (int)result.failed,
+                result.first_error);
     Cluster *const both[] = {place->left, place->right};
     for (size_t i = 0; i < ARRAY_LEN(both); i++) {
-        cluster_wait(both[i], "shop", "select count(*) from load_mark", it_text(place->it, "%d", (int)result.committed), 30000);
+        cluster_wait(both[i], "shop", "select count(*) from load_mark",
+                     it_text(place->it, "%d", (int)result.committed), 30000);
         PGconn *connection = cluster_connect(both[i], cluster_super_uri(both[i], "shop"));
         int64_t lost = -1, unknown = -1;
         Err err = {0};
@@ -194,14 +243,16 @@ static void load_end(Place *place, Load *load)
 static const char *serving(Place *place)
 {
     const char *port = pooler_show(place->pooler, "show databases", "name", "shop", "port");
-    return strcmp(port, it_text(place->it, "%d", cluster_port(place->left))) == 0 ? "left" : "right";
+    return strcmp(port, it_text(place->it, "%d", cluster_port(place->left))) == 0 ? "left"
+                                                                                  : "right";
 }
 
 // The side that serves lets the application in, the other does not, nobody is held.
 static void assert_serving(Place *place, const char *side)
 {
     assert_string_equal(serving(place), side);
-    assert_string_equal(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "0");
+    assert_string_equal(pooler_show(place->pooler, "show databases", "name", "shop", "paused"),
+                        "0");
     const char *login = "select rolcanlogin from pg_roles where rolname = 'app'";
     bool left = strcmp(side, "left") == 0;
     assert_string_equal(cluster_text(place->left, "postgres", login), left ? "t" : "f");
@@ -214,15 +265,18 @@ static SwitchOutcome switch_once(Place *place, const char *direction, int number
     OWNED(guardian_end) Guardian *guardian = NULL;
     SwitchOutcome outcome = {0};
     Err err = {0};
-    check(place, guardian_start(&place->request, direction, it_arena(place->it), &guardian, &err) &&
-                     guardian_switch(guardian, direction, number, &outcome, &err), &err);
+    check(place,
+          guardian_start(&place->request, direction, it_arena(place->it), &guardian, &err) &&
+              guardian_switch(guardian, direction, number, &outcome, &err),
+          &err);
     return outcome;
 }
 
 static void show(const SwitchOutcome *outcome)
 {
     OWNED(arena_done) Arena arena = {0};
-    print_message("pause %.1f ms: %s\n", outcome->pause_ms, json_text(&arena, json_object_get(outcome->report, "steps")));
+    print_message("pause %.1f ms: %s\n", outcome->pause_ms,
+                  json_text(&arena, json_object_get(outcome->report, "steps")));
 }
 
 static int setup(void **state)
@@ -242,12 +296,17 @@ static int teardown(void **state)
 
 static void sequences_ahead(Place *place, const char *direction)
 {
-    OWNED(connection_close) Connection *from = connected(place, switch_from(&place->request, direction), CONNECTION_SQL);
-    OWNED(connection_close) Connection *to = connected(place, switch_to(&place->request, direction), CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *from = connected(place, switch_from(&place->request, direction), CONNECTION_SQL);
+    OWNED(connection_close)
+    Connection *to = connected(place, switch_to(&place->request, direction), CONNECTION_SQL);
     Catalog catalog;
     Err err = {0};
-    check(place, catalog_read(from, &place->request.migration.scope, it_arena(place->it), &catalog, &err) &&
-                     sequences_carry(from, to, &catalog, 10, 60000, it_arena(place->it), &err), &err);
+    check(
+        place,
+        catalog_read(from, &place->request.migration.scope, it_arena(place->it), &catalog, &err) &&
+            sequences_carry(from, to, &catalog, 10, 60000, it_arena(place->it), &err),
+        &err);
 }
 
 static void there_and_back_again_under_load(void **state)
@@ -263,7 +322,8 @@ static void there_and_back_again_under_load(void **state)
         sequences_ahead(place, direction);
         load_until(place, load, 200);
         SwitchOutcome outcome = {0};
-        for (int tries = 0; tries < 10 && (tries == 0 || outcome.outcome == SWITCH_ABORTED); tries++) {
+        for (int tries = 0; tries < 10 && (tries == 0 || outcome.outcome == SWITCH_ABORTED);
+             tries++) {
             json_decref(outcome.report);
             outcome = switch_once(place, direction, ++numbers[forward]);
         }
@@ -298,7 +358,9 @@ static void a_pause_over_budget_is_undone_and_tried_again(void **state)
         SwitchOutcome outcome = switch_once(place, "forward", i);
         assert_int_equal(outcome.outcome, SWITCH_ABORTED);
         assert_true(outcome.pause_ms >= 290 && outcome.pause_ms < 300 + GUARDIAN_BOUND_MS);
-        assert_non_null(strstr(json_get_string(json_object_get(outcome.report, "error"), "message", ""), "PAUSE is not complete"));
+        assert_non_null(
+            strstr(json_get_string(json_object_get(outcome.report, "error"), "message", ""),
+                   "PAUSE is not complete"));
         json_decref(outcome.report);
         assert_serving(place, "left");
         load_until(place, load, 50);
@@ -326,7 +388,8 @@ static void a_lane_that_stands_still_is_over_budget(void **state)
     place->request.migration.cutover.max_pause_ms = 400;
     Load *load = load_begin(place);
     load_until(place, load, 50);
-    PGconn *lock = cluster_connect(place->right, cluster_uri(place->right, "mig", password, "shop"));
+    PGconn *lock =
+        cluster_connect(place->right, cluster_uri(place->right, "mig", password, "shop"));
     PQclear(PQexec(lock, "begin; lock load_mark in share mode"));
     SwitchOutcome outcome = switch_once(place, "forward", 1);
     assert_int_equal(outcome.outcome, SWITCH_ABORTED);
@@ -347,14 +410,16 @@ static int stage_main_of_test(void)
     OWNED(guardian_end) Guardian *guardian = NULL;
     char *text = arena_alloc(&arena, 1 << 20);
     size_t length = fread(text, 1, 1 << 20, stdin);
-    json_t *object = NULL;
+    OWNED(json_done) json_t *object = NULL;
     StageRequest request;
-    SwitchOutcome outcome;
+    SwitchOutcome outcome = {0};
     Err err = {0};
-    if (!json_parse("request", text, length, &object, &err) || !stage_request_from_json(&arena, object, &request, &err) ||
+    if (!json_parse("request", text, length, &object, &err) ||
+        !stage_request_from_json(&arena, object, &request, &err) ||
         !guardian_start(&request, "forward", &arena, &guardian, &err) ||
         !guardian_switch(guardian, "forward", 1, &outcome, &err))
         fprintf(stderr, "%s\n", err.message);
+    json_decref(outcome.report);
     return err_exit_code(&err);
 }
 
@@ -366,8 +431,14 @@ static Child stage_start(Place *place)
     const char *const argv[] = {spawn_self_path(arena), "ask", NULL};
     Child child;
     Err err = {0};
-    check(place, spawn_start(&(SpawnSpec){.argv = argv, .input = input, .input_length = strlen(input), .stdout_fd = -1, .stderr_fd = 2},
-                             &child, &err), &err);
+    check(place,
+          spawn_start(&(SpawnSpec){.argv = argv,
+                                   .input = input,
+                                   .input_length = strlen(input),
+                                   .stdout_fd = -1,
+                                   .stderr_fd = 2},
+                      &child, &err),
+          &err);
     return child;
 }
 
@@ -379,10 +450,11 @@ static void stage_dies(Place *place, const char *failpoint, const char *expected
     Load *load = load_begin(place);
     load_until(place, load, 50);
     Child stage = stage_start(place);
-    for (ItWait wait = it_wait(it, 30000, "the guardian to be there"); access(it_path(it, "%s.hit", failpoint), F_OK) != 0;
-         it_wait_step(&wait)) {
+    for (ItWait wait = it_wait(it, 30000, "the guardian to be there");
+         access(it_path(it, "%s.hit", failpoint), F_OK) != 0; it_wait_step(&wait)) {
     }
-    assert_string_equal(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "1");
+    assert_string_equal(pooler_show(place->pooler, "show databases", "name", "shop", "paused"),
+                        "1");
     assert_int_equal(kill(stage.pid, SIGKILL), 0);
     bool ended = false;
     ChildEnd end;
@@ -390,7 +462,8 @@ static void stage_dies(Place *place, const char *failpoint, const char *expected
     check(place, spawn_wait(&stage, 10000, &ended, &end, &err), &err);
     it_write(it, it_path(it, "%s.go", failpoint), "");
     for (ItWait wait = it_wait(it, 30000, "the guardian to end it");
-         strcmp(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "0") != 0; it_wait_step(&wait)) {
+         strcmp(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "0") != 0;
+         it_wait_step(&wait)) {
     }
     load_until(place, load, 50);
     (void)unsetenv("GYBE_FAILPOINTS");
@@ -399,7 +472,8 @@ static void stage_dies(Place *place, const char *failpoint, const char *expected
     assert_serving(place, expected);
     SwitchFound found = FOUND_NOTHING;
     int number = 0;
-    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err), &err);
+    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err),
+          &err);
     assert_int_equal(found, strcmp(expected, "left") == 0 ? FOUND_NOTHING : FOUND_COMMITTED);
     assert_int_equal(number, 1);
     load_end(place, load);
@@ -435,12 +509,14 @@ static void guardian_dies(void **state, const char *failpoint, SwitchFound expec
     check(place, guardian_start(&place->request, "forward", it_arena(it), &guardian, &err), &err);
     (void)unsetenv("GYBE_FAILPOINTS");
     assert_false(guardian_switch(guardian, "forward", 1, &outcome, &lost));
-    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err), &err);
+    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err),
+          &err);
     assert_int_equal(found, expected);
     assert_int_equal(number, 1);
     load_until(place, load, 50);
     assert_serving(place, expected == FOUND_COMMITTED ? "right" : "left");
-    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err), &err); // again
+    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err),
+          &err); // again
     assert_int_equal(found, expected == FOUND_COMMITTED ? FOUND_COMMITTED : FOUND_NOTHING);
     load_end(place, load);
     it_passed(it);
@@ -489,28 +565,36 @@ static void a_target_lost_in_the_commit_is_overruled(void **state)
     (void)setenv("GYBE_FAILPOINT_DIR", it_dir(it), 1);
     (void)setenv("GYBE_FAILPOINTS", "switch.commit.send=wait", 1);
     Child stage = stage_start(place);
-    for (ItWait wait = it_wait(it, 30000, "the guardian to be there"); access(it_path(it, "switch.commit.send.hit"), F_OK) != 0;
-         it_wait_step(&wait)) {
+    for (ItWait wait = it_wait(it, 30000, "the guardian to be there");
+         access(it_path(it, "switch.commit.send.hit"), F_OK) != 0; it_wait_step(&wait)) {
     }
     (void)unsetenv("GYBE_FAILPOINTS");
     cluster_signal(place->right, SIGSTOP);
     it_write(it, it_path(it, "switch.commit.send.go"), "");
     for (ItWait wait = it_wait(it, 30000, "the clients to be let go");
-         strcmp(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "0") != 0; it_wait_step(&wait)) {
+         strcmp(pooler_show(place->pooler, "show databases", "name", "shop", "paused"), "0") != 0;
+         it_wait_step(&wait)) {
     }
     load_until(place, load, 50);
-    cluster_signal(place->right, SIGCONT); // its COMMIT goes through now, or its session was dropped
+    cluster_signal(place->right,
+                   SIGCONT); // its COMMIT goes through now, or its session was dropped
     bool ended = false;
     ChildEnd end;
     Err err = {0};
     check(place, spawn_wait(&stage, 30000, &ended, &end, &err), &err);
     SwitchFound found = FOUND_NOTHING;
     int number = 0;
-    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err), &err);
+    check(place, switch_recover(&place->request, "forward", it_arena(it), &found, &number, &err),
+          &err);
     assert_int_not_equal(found, FOUND_COMMITTED);
     assert_serving(place, "left");
-    assert_string_equal(cluster_text(place->right, "shop", "select bool_and(subenabled) from pg_subscription"), "t");
-    assert_string_equal(cluster_text(place->right, "shop", "select pubinsert from pg_publication where pubname like '%r1'"), "f");
+    assert_string_equal(
+        cluster_text(place->right, "shop", "select bool_and(subenabled) from pg_subscription"),
+        "t");
+    assert_string_equal(
+        cluster_text(place->right, "shop",
+                     "select pubinsert from pg_publication where pubname like '%r1'"),
+        "f");
     load_until(place, load, 50);
     SwitchOutcome outcome = switch_once(place, "forward", 2);
     assert_int_equal(outcome.outcome, SWITCH_COMMITTED);
@@ -527,13 +611,19 @@ int main(int argc, char **argv)
         return stage_main_of_test();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(there_and_back_again_under_load, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_pause_over_budget_is_undone_and_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pause_over_budget_is_undone_and_tried_again, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_lane_that_stands_still_is_over_budget, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_stage_killed_while_clients_are_held_is_undone, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_stage_killed_after_the_commit_is_finished_forward, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_guardian_killed_before_the_commit_is_undone, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_guardian_killed_after_the_commit_is_finished, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_guardian_killed_between_unfence_and_resume_is_finished, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stage_killed_while_clients_are_held_is_undone, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_stage_killed_after_the_commit_is_finished_forward, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_guardian_killed_before_the_commit_is_undone, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_guardian_killed_after_the_commit_is_finished, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_guardian_killed_between_unfence_and_resume_is_finished,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_commit_in_doubt_is_found_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_target_lost_in_the_commit_is_overruled, setup, teardown),
     };

@@ -30,7 +30,8 @@ typedef struct {
 
 static TrafficAddress address_of(It *it, const Cluster *cluster)
 {
-    return (TrafficAddress){.host = "127.0.0.1", .port = it_text(it, "%d", cluster_port(cluster)), .database = "shop"};
+    return (TrafficAddress){
+        .host = "127.0.0.1", .port = it_text(it, "%d", cluster_port(cluster)), .database = "shop"};
 }
 
 static Place *place_make(It *it, const char *const *pooler_options)
@@ -41,27 +42,39 @@ static Place *place_make(It *it, const char *const *pooler_options)
                      .right = cluster_new(it, &(ClusterSpec){.name = "right"})};
     Cluster *const both[] = {place->left, place->right};
     for (size_t i = 0; i < ARRAY_LEN(both); i++) {
-        cluster_sql(both[i], "postgres", it_text(it, "create role app login password '%s'", password));
+        cluster_sql(both[i], "postgres",
+                    it_text(it, "create role app login password '%s'", password));
         cluster_sql(both[i], "postgres", "create database shop owner app");
-        cluster_sql(both[i], "shop", it_text(it, "create table side (name text); grant all on side to app;"
-                                                 "insert into side values ('%s')", i == 0 ? "left" : "right"));
+        cluster_sql(both[i], "shop",
+                    it_text(it,
+                            "create table side (name text); grant all on side to app;"
+                            "insert into side values ('%s')",
+                            i == 0 ? "left" : "right"));
     }
     const char *const users[] = {"app", password, NULL};
     const char *const databases[] = {
         "; the operator's own line",
         it_text(it, "elsewhere=host=127.0.0.1 port=%d dbname=postgres", cluster_port(place->left)),
         it_text(it, "shop  = host=127.0.0.1 port=%d dbname=shop", cluster_port(place->left)),
-        it_text(it, "alias = host=127.0.0.1 port=%d dbname=shop pool_size=3", cluster_port(place->left)), NULL};
-    place->pooler = pooler_new(it, &(PoolerSpec){.name = "pooler", .users = users, .databases = databases, .options = pooler_options});
+        it_text(it, "alias = host=127.0.0.1 port=%d dbname=shop pool_size=3",
+                cluster_port(place->left)),
+        NULL};
+    place->pooler = pooler_new(it, &(PoolerSpec){.name = "pooler",
+                                                 .users = users,
+                                                 .databases = databases,
+                                                 .options = pooler_options});
     static const char *const entries[] = {"shop", "alias"};
     static const char *const roles[] = {"app"};
-    place->profiles[0] = (PoolerProfile){.admin = secret_make(it_arena(it), pooler_admin_uri(place->pooler)),
-                                         .databases_file = pooler_databases_file(place->pooler)};
+    place->profiles[0] =
+        (PoolerProfile){.admin = secret_make(it_arena(it), pooler_admin_uri(place->pooler)),
+                        .databases_file = pooler_databases_file(place->pooler)};
     place->profile = (TrafficProfile){
-        .name = "pooler", .kind = "pgbouncer",
+        .name = "pooler",
+        .kind = "pgbouncer",
         .databases = {.count = 2, .items = (const char **)entries},
         .app_roles = {.count = 1, .items = (const char **)roles},
-        .poolers = place->profiles, .pooler_count = 1,
+        .poolers = place->profiles,
+        .pooler_count = 1,
         .probe = secret_make(it_arena(it), pooler_uri(place->pooler, "app", password, "shop"))};
     place->at_left = address_of(it, place->left);
     place->at_right = address_of(it, place->right);
@@ -71,19 +84,19 @@ static Place *place_make(It *it, const char *const *pooler_options)
     return place;
 }
 
-#define EXPECT(call)                                                                                                   \
-    do {                                                                                                               \
-        Err err = {0};                                                                                                 \
-        if (!(call))                                                                                                   \
-            it_fail(place->it, "%s: %s", #call, err.message);                                                          \
+#define EXPECT(call)                                                                               \
+    do {                                                                                           \
+        Err err = {0};                                                                             \
+        if (!(call))                                                                               \
+            it_fail(place->it, "%s: %s", #call, err.message);                                      \
     } while (0)
 
-#define REFUSE(call, wanted, text)                                                                                     \
-    do {                                                                                                               \
-        Err err = {0};                                                                                                 \
-        assert_false(call);                                                                                            \
-        if (err.kind != (wanted) || strstr(err.message, (text)) == NULL)                                               \
-            it_fail(place->it, "%s: %d %s", #call, (int)err.kind, err.message);                                        \
+#define REFUSE(call, wanted, text)                                                                 \
+    do {                                                                                           \
+        Err err = {0};                                                                             \
+        assert_false(call);                                                                        \
+        if (err.kind != (wanted) || strstr(err.message, (text)) == NULL)                           \
+            it_fail(place->it, "%s: %d %s", #call, (int)err.kind, err.message);                    \
     } while (0)
 
 static char *through(Place *place, const char *entry, const char *sql)
@@ -100,7 +113,8 @@ static char *through(Place *place, const char *entry, const char *sql)
 
 static const char *paused(Place *place)
 {
-    return it_text(place->it, "%s%s", pooler_show(place->pooler, "show databases", "name", "shop", "paused"),
+    return it_text(place->it, "%s%s",
+                   pooler_show(place->pooler, "show databases", "name", "shop", "paused"),
                    pooler_show(place->pooler, "show databases", "name", "alias", "paused"));
 }
 
@@ -119,7 +133,8 @@ static void file_replace(Place *place, const char *old, const char *new_text)
     const char *path = pooler_databases_file(place->pooler);
     const char *text = it_read(place->it, path), *at = strstr(text, old);
     assert_non_null(at);
-    it_write(place->it, path, it_text(place->it, "%.*s%s%s", (int)(at - text), text, new_text, at + strlen(old)));
+    it_write(place->it, path,
+             it_text(place->it, "%.*s%s%s", (int)(at - text), text, new_text, at + strlen(old)));
     console(place, "reload");
 }
 
@@ -143,24 +158,30 @@ static void check_refuses_what_would_go_wrong(void **state)
     EXPECT(traffic_check(place->traffic, &place->at_left, arena, &err));
     EXPECT(traffic_check_hold(place->traffic, 10000, &err));
     REFUSE(traffic_check_hold(place->traffic, 40000, &err), ERR_INPUT, "query_wait_timeout is 30");
-    REFUSE(traffic_check(place->traffic, &place->at_right, arena, &err), ERR_CONFLICT, "entry shop points at");
+    REFUSE(traffic_check(place->traffic, &place->at_right, arena, &err), ERR_CONFLICT,
+           "entry shop points at");
     file_replace(place, "pool_size=3", "pool_mode=session");
-    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_INPUT, "entry alias uses session pooling");
+    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_INPUT,
+           "entry alias uses session pooling");
     file_replace(place, "pool_mode=session", "pool_size=3");
     console(place, "set pool_mode = session");
-    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_INPUT, "entry shop uses session pooling");
+    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_INPUT,
+           "entry shop uses session pooling");
     console(place, "set pool_mode = transaction");
     console(place, "pause alias");
-    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_CONFLICT, "entry alias is paused already");
+    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_CONFLICT,
+           "entry alias is paused already");
     console(place, "resume alias");
     // A file that the pooler has not read.
     const char *path = pooler_databases_file(place->pooler), *text = it_read(it, path);
     it_write(it, path, it_text(it, "%s\nunread = host=a\n", text));
     EXPECT(traffic_check(place->traffic, &place->at_left, arena, &err));
     it_write(it, path, "shop = host=127.0.0.1 port=1 dbname=shop\n");
-    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_CONFLICT, "SHOW DATABASES 127.0.0.1");
+    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_CONFLICT,
+           "SHOW DATABASES 127.0.0.1");
     it_write(it, path, "alias = host=127.0.0.1\n");
-    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_NOT_FOUND, "no entry \"shop\"");
+    REFUSE(traffic_check(place->traffic, &place->at_left, arena, &err), ERR_NOT_FOUND,
+           "no entry \"shop\"");
     traffic_close(&place->traffic);
     it_passed(it);
 }
@@ -175,14 +196,19 @@ static void a_login_is_proven_and_leaves_nothing(void **state)
     assert_int_equal(stat(path, &was), 0);
     EXPECT(traffic_probe(place->traffic, &place->at_right, arena, &err));
     cluster_sql(place->right, "postgres", "alter role app nologin");
-    EXPECT(traffic_probe(place->traffic, &place->at_right, arena, &err)); // fenced, but the password is right
+    EXPECT(traffic_probe(place->traffic, &place->at_right, arena,
+                         &err)); // fenced, but the password is right
     cluster_sql(place->right, "postgres", "alter role app password 'another'");
-    REFUSE(traffic_probe(place->traffic, &place->at_right, arena, &err), ERR_REMOTE, "password authentication failed");
-    cluster_sql(place->right, "postgres", it_text(it, "alter role app login password '%s'", password));
+    REFUSE(traffic_probe(place->traffic, &place->at_right, arena, &err), ERR_REMOTE,
+           "password authentication failed");
+    cluster_sql(place->right, "postgres",
+                it_text(it, "alter role app login password '%s'", password));
     cluster_sql(place->right, "postgres", "revoke connect on database shop from public, app");
     EXPECT(traffic_probe(place->traffic, &place->at_right, arena, &err));
-    TrafficAddress nowhere = {.host = "127.0.0.1", .port = it_text(it, "%d", it_port(it)), .database = "shop"};
-    REFUSE(traffic_probe(place->traffic, &nowhere, arena, &err), ERR_REMOTE, "login fails at 127.0.0.1");
+    TrafficAddress nowhere = {
+        .host = "127.0.0.1", .port = it_text(it, "%d", it_port(it)), .database = "shop"};
+    REFUSE(traffic_probe(place->traffic, &nowhere, arena, &err), ERR_REMOTE,
+           "login fails at 127.0.0.1");
     place->profile.probe = (Secret){0};
     REFUSE(traffic_probe(place->traffic, &place->at_right, arena, &err), ERR_INPUT, "has no probe");
     assert_string_equal(it_read(it, path), before);
@@ -206,7 +232,8 @@ static void clients_are_held_redirected_and_let_go(void **state)
     assert_string_equal(through(place, "shop", "select name from side"), "left");
     assert_string_equal(through(place, "alias", "select name from side"), "left");
     EXPECT(traffic_stage(place->traffic, &place->at_right, "x1", arena, &err));
-    assert_string_equal(it_read(it, path), before); // a pooler that starts now still serves the left
+    assert_string_equal(it_read(it, path),
+                        before); // a pooler that starts now still serves the left
     int64_t held_at_ns = 0;
     EXPECT(traffic_pause(place->traffic, 5000, 1000, &held_at_ns, &err));
     assert_true(held_at_ns > 0);
@@ -214,7 +241,8 @@ static void clients_are_held_redirected_and_let_go(void **state)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, ask_side, place), 0);
     for (ItWait wait = it_wait(it, 10000, "a client to be held");
-         strcmp(pooler_show(place->pooler, "show pools", "database", "shop", "cl_waiting"), "0") == 0;
+         strcmp(pooler_show(place->pooler, "show pools", "database", "shop", "cl_waiting"), "0") ==
+         0;
          it_wait_step(&wait)) {
     }
     // An edit between staging and the switch is kept.
@@ -246,7 +274,8 @@ static void a_pause_over_its_budget_holds_nobody_afterwards(void **state)
     PQclear(PQexec(idle, "select 1"));
     for (int i = 0; i < 3; i++) {
         int64_t held_at_ns = 0, started_ms = clock_monotonic_ms();
-        REFUSE(traffic_pause(place->traffic, 5000, 200, &held_at_ns, &err), ERR_TRANSIENT, "PAUSE is not complete");
+        REFUSE(traffic_pause(place->traffic, 5000, 200, &held_at_ns, &err), ERR_TRANSIENT,
+               "PAUSE is not complete");
         assert_true(held_at_ns > 0 && clock_monotonic_ms() - started_ms < 2000);
         assert_string_equal(paused(place), "00");
         assert_string_equal(through(place, "shop", "select name from side"), "left");
@@ -275,7 +304,8 @@ static void a_login_in_progress_keeps_the_gate_shut(void **state)
             status = PQconnectPoll(client);
     }
     int64_t held_at_ns = 0;
-    REFUSE(traffic_pause(place->traffic, 300, 1000, &held_at_ns, &err), ERR_TRANSIENT, "1 server logins in progress");
+    REFUSE(traffic_pause(place->traffic, 300, 1000, &held_at_ns, &err), ERR_TRANSIENT,
+           "1 server logins in progress");
     assert_int_equal(held_at_ns, 0);
     assert_string_equal(paused(place), "00");
     cluster_signal(place->left, SIGCONT);
@@ -295,7 +325,8 @@ static void a_pooler_that_was_killed_holds_nobody(void **state)
     pooler_kill(place->pooler);
     EXPECT(traffic_resume(place->traffic, clock_monotonic_ms() + 1000, &err));
     pooler_start(place->pooler);
-    EXPECT(traffic_pause(place->traffic, 5000, 1000, &held_at_ns, &err)); // consoles are opened anew
+    EXPECT(
+        traffic_pause(place->traffic, 5000, 1000, &held_at_ns, &err)); // consoles are opened anew
     EXPECT(traffic_resume(place->traffic, clock_monotonic_ms() + 1000, &err));
     assert_string_equal(paused(place), "00");
     traffic_close(&place->traffic);
@@ -311,8 +342,10 @@ static void a_pooler_that_does_not_take_the_address_is_not_let_go(void **state)
     EXPECT(traffic_stage(place->traffic, &place->at_right, "x1", it_arena(it), &err));
     EXPECT(traffic_pause(place->traffic, 5000, 1000, &held_at_ns, &err));
     it_write(it, path, it_text(it, "%s\nthis is no entry\n", it_read(it, path)));
-    REFUSE(traffic_redirect(place->traffic, clock_monotonic_ms() + 300, &err), ERR_INPUT, "could not read this");
-    REFUSE(traffic_resume(place->traffic, clock_monotonic_ms() + 300, &err), ERR_REMOTE, "did not take the new address");
+    REFUSE(traffic_redirect(place->traffic, clock_monotonic_ms() + 300, &err), ERR_INPUT,
+           "could not read this");
+    REFUSE(traffic_resume(place->traffic, clock_monotonic_ms() + 300, &err), ERR_REMOTE,
+           "did not take the new address");
     assert_string_equal(paused(place), "11");
     traffic_unstage(place->traffic); // going back
     EXPECT(traffic_resume(place->traffic, clock_monotonic_ms() + 1000, &err));
@@ -327,10 +360,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(check_refuses_what_would_go_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(a_login_is_proven_and_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(clients_are_held_redirected_and_let_go, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_pause_over_its_budget_holds_nobody_afterwards, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pause_over_its_budget_holds_nobody_afterwards, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_login_in_progress_keeps_the_gate_shut, setup, teardown),
         cmocka_unit_test_setup_teardown(a_pooler_that_was_killed_holds_nobody, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_pooler_that_does_not_take_the_address_is_not_let_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pooler_that_does_not_take_the_address_is_not_let_go,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

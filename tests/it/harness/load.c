@@ -355,10 +355,19 @@ void load_stop(Load **load_at, LoadResult *ret_result)
     *ret_result = result;
 }
 
-void load_result_done(LoadResult *result)
+void load_ids_done(LoadResult *result)
 {
     free(result->told);
     free(result->doubtful);
+    result->told = NULL;
+    result->doubtful = NULL;
+    result->told_count = 0;
+    result->doubtful_count = 0;
+}
+
+void load_result_done(LoadResult *result)
+{
+    load_ids_done(result);
     *result = (LoadResult){0};
 }
 

@@ -42,6 +42,7 @@ bool load_start(const LoadSpec *spec, Load **ret_load, Err *err); // all clients
 int64_t load_committed(Load *load);                               // so far
 int64_t load_failed(Load *load);
 void load_stop(Load **load, LoadResult *ret_result);
+void load_ids_done(LoadResult *result); // frees the ids, keeps the figures
 void load_result_done(LoadResult *result);
 // Holds the ids of `query` (one ascending bigint column) against what the clients were told.
 bool load_compare(const LoadResult *result, PGconn *connection, const char *query,

@@ -99,12 +99,11 @@ static bool load_drive(const Options *options, Err *err)
     LoadResult result;
     load_stop(&load, &result);
     OWNED(json_done)
-    json_t *report =
-        json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "committed",
-                  (json_int_t)result.committed, "failed", (json_int_t)result.failed, "in_doubt",
-                  (json_int_t)result.in_doubt, "connection_losses",
-                  (json_int_t)result.connection_losses, "seconds", result.seconds, "longest_ms",
-                  result.longest_ms, "p50_ms", result.p50_ms, "p99_ms", result.p99_ms);
+    json_t *report = json_pack(
+        "{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "committed", (json_int_t)result.committed,
+        "failed", (json_int_t)result.failed, "in_doubt", (json_int_t)result.in_doubt,
+        "connection_losses", (json_int_t)result.connection_losses, "seconds", result.seconds,
+        "longest_ms", result.longest_ms, "p50_ms", result.p50_ms, "p99_ms", result.p99_ms);
     (void)json_object_set_new(report, "first_error", json_string_lossy(result.first_error));
     bool ok = check(options, &result, report, err);
     load_result_done(&result);

@@ -68,6 +68,7 @@ Scene *scene_new(It *it, const SceneSpec *spec)
                 .databases_file = pooler_databases_file(scene->pooler),
                 .database = scene->database,
                 .app_roles = roles,
+                .probe_uri = scene->app_uri,
                 .repository = repo_path(scene->repo),
                 .extra = spec->config_extra,
             });
@@ -98,6 +99,7 @@ LoadResult scene_load_end(Scene *scene, Load *load, Cluster *serving)
     bool ok = load_compare(&result, connection, "select id from load_mark order by id", &lost,
                            &unknown, &err);
     PQfinish(connection);
+    load_ids_done(&result);
     if (!ok)
         it_fail(scene->it, "%s", err.message);
     if (lost > 0 || unknown > 0)

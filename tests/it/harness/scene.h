@@ -32,7 +32,8 @@ typedef struct {
 
 Scene *scene_new(It *it, const SceneSpec *spec);
 Load *scene_load(Scene *scene, int clients, double rate); // writes load_mark through the pooler
-// Stops it: no transaction failed, and all that its clients were told of is on `serving`.
+// Stops it: no transaction failed, and all that its clients were told of is on `serving`. The figures
+// stay, the ids are freed.
 LoadResult scene_load_end(Scene *scene, Load *load, Cluster *serving);
 // gybe run --config … --repo … --as olivia --approve-as ada --json, and further arguments.
 GybeEnd scene_run(Scene *scene, int timeout_ms, ...);

@@ -50,17 +50,6 @@ static int entries(void)
     return count - 2;
 }
 
-static const char *content(const char *name)
-{
-    char *text = NULL;
-    size_t length = 0;
-    Err why = {0};
-    if (!file_read(&arena, at(name), 1000, &text, &length, &why))
-        fail_msg("%s", why.message);
-    assert_int_equal(strlen(text), length);
-    return text;
-}
-
 static void owner_and_group_are_kept(void **state)
 {
     (void)state;
@@ -116,6 +105,17 @@ static void directories_are_made_all_the_way(void **state)
 }
 
 #ifdef GYBE_FAILPOINTS_ENABLED
+static const char *content(const char *name)
+{
+    char *text = NULL;
+    size_t length = 0;
+    Err why = {0};
+    if (!file_read(&arena, at(name), 1000, &text, &length, &why))
+        fail_msg("%s", why.message);
+    assert_int_equal(strlen(text), length);
+    return text;
+}
+
 static void a_failure_before_the_rename_leaves_the_old_file(void **state)
 {
     (void)state;
