@@ -199,8 +199,8 @@ static bool switch_over(Cutover *cutover, int number, Err *err)
     return true;
 }
 
-// An earlier attempt of this stage committed: its report is in the journal, its reverse lane, if it had
-// one, too.
+// An earlier attempt of this stage committed: its report is in the journal, its reverse lane, if it
+// had one, too.
 static bool take_up_committed(Cutover *cutover, int number, Err *err)
 {
     OWNED(json_done) json_t *report = NULL;

@@ -116,8 +116,8 @@ static bool arm_compare(Cutover *cutover, Err *err)
     return report.difference_count == 0 || difference_error(&report, err);
 }
 
-// Every lane brings a marker over within the pause's budget (B5); a lane that is behind gets time to
-// come nearer.
+// Every lane brings a marker over within the pause's budget (B5); a lane that is behind gets time
+// to come nearer.
 static bool arm_lag(Cutover *cutover, Err *err)
 {
     int budget_ms = (int)cutover->request->migration.cutover.max_pause_ms;

@@ -1,5 +1,5 @@
-// After the switch: the way back proven again, the forward slots looked through for what nobody carried
-// over, the forward lanes dropped (algorithm A4).
+// After the switch: the way back proven again, the forward slots looked through for what nobody
+// carried over, the forward lanes dropped (algorithm A4).
 
 #include "stage/cutover_parts.h"
 

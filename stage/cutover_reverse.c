@@ -1,5 +1,5 @@
-// The way back: one lane from target to source, made before the switch behind a shut valve and proven by
-// a canary row (algorithm A2; the order matters).
+// The way back: one lane from target to source, made before the switch behind a shut valve and
+// proven by a canary row (algorithm A2; the order matters).
 
 #include "stage/cutover_parts.h"
 

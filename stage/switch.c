@@ -193,8 +193,9 @@ void switch_close(Switch **work)
 
 // --- before anybody is held ---
 
-// The whole point of no return in one message. The compare-and-set comes first; where it finds nothing to
-// set, the division by zero ends the transaction. A stage of a later claim (fence) shuts us out too.
+// The whole point of no return in one message. The compare-and-set comes first; where it finds
+// nothing to set, the division by zero ends the transaction. A stage of a later claim (fence) shuts
+// us out too.
 static bool commit_text_make(Switch *work, Err *err)
 {
     Arena *arena = &work->scratch;
@@ -231,7 +232,8 @@ static void side_deadline(SwitchSide *side, int64_t deadline_ms)
 
 static bool nobody_writes(Connection *to, Arena *arena, Err *err);
 
-// The first look at a view costs a session several times the next one: taken before anybody is held.
+// The first look at a view costs a session several times the next one: taken before anybody is
+// held.
 static void warm_up(Switch *work)
 {
     Err ignored = {0};

@@ -1,7 +1,7 @@
 #pragma once
-// The switch itself (DESIGN section 8): clients held, from the side that serves to the other, in either
-// direction; and what to do when one was left half done. Runs inside the guardian; only switch_recover
-// runs in the stage, when no guardian is left.
+// The switch itself (DESIGN section 8): clients held, from the side that serves to the other, in
+// either direction; and what to do when one was left half done. Runs inside the guardian; only
+// switch_recover runs in the stage, when no guardian is left.
 
 #include "stage/postgres/journal.h"
 #include "stage/stage.h"
@@ -33,8 +33,8 @@ void switch_close(Switch **work); // for OWNED
 SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, SwitchGoOn go_on,
                             void *context);
 
-// What a lost guardian left (A6): nothing; an attempt that was not committed, now undone (fence lifted,
-// clients let go); or one that was, now finished.
+// What a lost guardian left (A6): nothing; an attempt that was not committed, now undone (fence
+// lifted, clients let go); or one that was, now finished.
 typedef enum { FOUND_NOTHING, FOUND_UNDONE, FOUND_COMMITTED } SwitchFound;
 // ERR_REMOTE with exit code 10 when neither can be proven: clients may be held.
 // *ret_number: the newest attempt in either journal, 0 none.
@@ -44,8 +44,8 @@ bool switch_recover(const StageRequest *request, const char *direction, Arena *a
 bool switch_read_report(Connection *to, const StageRequest *request, const char *direction,
                         int number, Arena *arena, json_t **ret_report, Err *err);
 
-// Where the poolers' entries point on either side, in the way the operator wrote them: by the profile's
-// uri or its peerUri, whichever the entries use now.
+// Where the poolers' entries point on either side, in the way the operator wrote them: by the
+// profile's uri or its peerUri, whichever the entries use now.
 bool switch_addresses(Traffic *traffic, const StageRequest *request, const char *direction,
                       Arena *arena, TrafficAddress *ret_from, TrafficAddress *ret_to, Err *err);
 const ConnectionProfile *switch_from(const StageRequest *request, const char *direction);

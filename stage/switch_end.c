@@ -47,8 +47,8 @@ static bool strike_once(SwitchSide *to, const Switch *work, int64_t deadline_ms,
     OWNED(arena_done) Arena arena = {0};
     if (!switch_connect(to, &to->spare, err))
         return false;
-    // On the spare one: the first may still be inside the COMMIT that is in doubt, and this has to wait
-    // for its row lock, not behind it in one session.
+    // On the spare one: the first may still be inside the COMMIT that is in doubt, and this has to
+    // wait for its row lock, not behind it in one session.
     connection_deadline(to->spare, deadline_ms);
     bool struck = false;
     if (!FAILPOINT("switch.strike.before", err) ||
@@ -88,8 +88,8 @@ bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool
     }
 }
 
-// A fence that was sent and not answered could still be raised after it was lifted: its session has to be
-// gone first.
+// A fence that was sent and not answered could still be raised after it was lifted: its session has
+// to be gone first.
 static bool main_is_gone(SwitchSide *side, int64_t deadline_ms, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -154,7 +154,8 @@ bool switch_unfence(Switch *work, int64_t deadline_ms, Err *err)
     }
 }
 
-// Is the COMMIT that was sent certainly without effect: its session lives and is out of the transaction.
+// Is the COMMIT that was sent certainly without effect: its session lives and is out of the
+// transaction.
 static bool commit_failed_surely(Switch *work)
 {
     Err err = {0};
@@ -225,8 +226,9 @@ SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err)
     switch_step_add(work, "abort", started_ns);
     if (struck && committed)
         return switch_forward(work, ret_err);
-    // Not struck: no COMMIT was sent, or `to` is out of reach. Either way nobody has been let onto it, and
-    // `aborted` on the source, in the transaction that unfences it, is what counts (A6 c, d).
+    // Not struck: no COMMIT was sent, or `to` is out of reach. Either way nobody has been let onto
+    // it, and `aborted` on the source, in the transaction that unfences it, is what counts (A6 c,
+    // d).
     return switch_put_back(work, cause, ret_err);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Inside the switch: what its files share. switch.c opens and goes through the steps, switch_end.c aborts
-// or finishes forward, switch_recover.c takes up what a lost guardian left.
+// Inside the switch: what its files share. switch.c opens and goes through the steps, switch_end.c
+// aborts or finishes forward, switch_recover.c takes up what a lost guardian left.
 
 #include "stage/postgres/catalog.h"
 #include "stage/postgres/fence.h"
@@ -63,12 +63,13 @@ SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err);
 SwitchEnd switch_put_back(Switch *work, const Err *cause,
                           Err *ret_err); // ... without asking the journals
 SwitchEnd switch_forward(Switch *work, Err *ret_err);
-// Compare-and-set of the attempt on `to` to "not committed". *ret_committed: it was committed instead.
+// Compare-and-set of the attempt on `to` to "not committed". *ret_committed: it was committed
+// instead.
 bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool *ret_committed,
                    Err *err);
 // One transaction on `from`: attempt aborted, fence lifted.
 bool switch_unfence(Switch *work, int64_t deadline_ms, Err *err);
-// What an attempt that was aborted on `from` may have committed on `to` all the same: undone there, before
-// another attempt (A6 d).
+// What an attempt that was aborted on `from` may have committed on `to` all the same: undone there,
+// before another attempt (A6 d).
 bool switch_undo(Switch *work, Err *err);
 void switch_report_write(Switch *work, const json_t *report);

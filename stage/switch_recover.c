@@ -1,5 +1,6 @@
-// What a lost guardian left, read from both journals (algorithm A6). `aborted` on the side that served
-// wins over everything; then what stands on the other side; and where neither answers, nobody moves.
+// What a lost guardian left, read from both journals (algorithm A6). `aborted` on the side that
+// served wins over everything; then what stands on the other side; and where neither answers,
+// nobody moves.
 
 #include "stage/switch_parts.h"
 
@@ -39,8 +40,8 @@ bool switch_undo(Switch *work, Err *err)
     const char *values[] = {work->request->run, work->direction,
                             decision_name(switch_decided(work->direction)),
                             decision_name(switch_undecided(work->direction))};
-    // A COMMIT of an earlier attempt may still be under way there: this waits for its row lock, and only
-    // then is there something to read.
+    // A COMMIT of an earlier attempt may still be under way there: this waits for its row lock, and
+    // only then is there something to read.
     if (!connection_run(work->to.main, &work->scratch,
                         "UPDATE gybe.journal SET decision = $3, at = clock_timestamp()"
                         " WHERE run = $1 AND direction = $2 AND decision = 'open'",
@@ -137,8 +138,8 @@ static bool end_is(Switch *work, SwitchEnd end, Err *failed, SwitchFound *ret_fo
     return false;
 }
 
-// `to` does not answer. Safe to go back only if nobody can have been let onto it: every pooler answers
-// and points elsewhere.
+// `to` does not answer. Safe to go back only if nobody can have been let onto it: every pooler
+// answers and points elsewhere.
 static bool may_undo_without_to(Switch *work, const Journal *to, Err *err)
 {
     bool elsewhere = false;
@@ -179,8 +180,8 @@ static bool recover(Switch *work, const Journal *from, const Journal *to, Switch
            end_is(work, switch_put_back(work, &cause, &failed), &failed, ret_found, err);
 }
 
-// An attempt whose guardian came to its end: all was put back, the poolers too. Without its report it may
-// have died between lifting the fence and letting the clients go.
+// An attempt whose guardian came to its end: all was put back, the poolers too. Without its report
+// it may have died between lifting the fence and letting the clients go.
 static bool was_put_back(Switch *work, int number, Arena *arena, bool *ret_so, Err *err)
 {
     OWNED(json_done) json_t *report = NULL;
@@ -200,11 +201,13 @@ static bool is_aborted(const Switch *work, const Journal *from, const Journal *t
     return from->decision == DECISION_ABORTED && to->number <= from->number && !overruled;
 }
 
-// Nothing to take up: no attempt, or the last one was aborted on both sides and nothing of it stands.
+// Nothing to take up: no attempt, or the last one was aborted on both sides and nothing of it
+// stands.
 static bool is_settled(Switch *work, const Journal *from, const Journal *to, Arena *arena,
                        bool *ret_settled, Err *err)
 {
-    // Whether there is an attempt at all is known from either side: both have it before anyone is held.
+    // Whether there is an attempt at all is known from either side: both have it before anyone is
+    // held.
     *ret_settled = (from->reachable || to->reachable) && work->number == 0;
     if (*ret_settled || !from->reachable || !to->reachable || !is_aborted(work, from, to))
         return true;

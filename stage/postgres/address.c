@@ -58,7 +58,8 @@ bool address_parse(const char *what, Secret uri, Arena *arena, Address *ret_addr
     return true;
 }
 
-// What replaces an option when host or port change; the numeric address goes with the host it is of.
+// What replaces an option when host or port change; the numeric address goes with the host it is
+// of.
 static const char *option_moved(const PQconninfoOption *option, const char *host, const char *port,
                                 const char *database)
 {

@@ -1,6 +1,6 @@
 #pragma once
-// What a connection URI says, by libpq's own parser: for pooler entries, which name an address and no
-// credentials, and for the same login at another database.
+// What a connection URI says, by libpq's own parser: for pooler entries, which name an address and
+// no credentials, and for the same login at another database.
 
 #include "runner/base/arena.h"
 #include "runner/base/err.h"

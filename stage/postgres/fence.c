@@ -157,7 +157,8 @@ static bool plan_texts(Connection *connection, const Ways *ways, Arena *arena, F
             return false;
         buf_printf(&record, "%s;", fence_acl_record(arena));
         buf_puts(&body, revoke);
-        // Fails with a division by zero, and with it the whole transaction, when the fence has a hole.
+        // Fails with a division by zero, and with it the whole transaction, when the fence has a
+        // hole.
         buf_printf(
             &body,
             "SELECT 1 / (NOT coalesce(bool_or(has_database_privilege(rolname, current_database(),"
@@ -208,7 +209,8 @@ bool fence_prepare(Connection *connection, const StageRequest *request, Arena *a
         !connection_run(connection, arena, "SELECT to_regclass('gybe.fence') IS NOT NULL", NULL, 0,
                         &schema, err))
         return false;
-    // Before the first run has made the schema there is nowhere to record; the rights are proven anyway.
+    // Before the first run has made the schema there is nowhere to record; the rights are proven
+    // anyway.
     const char *record = pg_cell_bool(&schema, 0, 0) ? plan->record : "";
     if (!connection_exec(connection, err, "BEGIN; %s %s ROLLBACK", record, plan->body))
         return raise_error(connection, err);
@@ -245,10 +247,10 @@ bool fence_holds(Connection *connection, const FencePlan *plan, Arena *arena, Er
 
 // --- clearing ---
 
-// A login that is half-way holds its virtual transaction and is not in pg_stat_activity yet. Only those
-// that are under way at the first look after the fence was committed may have passed the check of
-// rolcanlogin; later ones see the fence. Read before pg_stat_activity: a login that ends between the two
-// reads is then in the second (B1).
+// A login that is half-way holds its virtual transaction and is not in pg_stat_activity yet. Only
+// those that are under way at the first look after the fence was committed may have passed the
+// check of rolcanlogin; later ones see the fence. Read before pg_stat_activity: a login that ends
+// between the two reads is then in the second (B1).
 static const char starting_text[] = "SELECT coalesce(array_agg(pid), '{}')::text FROM "
                                     "pg_catalog.pg_locks WHERE locktype = 'virtualxid'%s%s%s";
 

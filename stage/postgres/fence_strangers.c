@@ -37,7 +37,8 @@ bool fence_strangers(Connection *connection, const StageRequest *request, Arena 
     if (!tables_in_scope(connection, &request->migration.scope, arena, &oids, err))
         return false;
     buf_puts(&oids, "}");
-    // A role that does not inherit can still SET ROLE, to a superuser too: membership counts, not use.
+    // A role that does not inherit can still SET ROLE, to a superuser too: membership counts, not
+    // use.
     const char *text = arena_printf(
         arena,
         "WITH writer AS MATERIALIZED (SELECT m.oid FROM pg_catalog.pg_roles m WHERE m.rolsuper OR "

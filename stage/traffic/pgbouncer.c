@@ -207,8 +207,8 @@ typedef struct {
     int64_t logins, waiting, servers;
 } PoolLoad;
 
-// Is the entry quiet: no login in progress, and nobody waits who could start one (F1)? A pool that is
-// full starts none, whoever waits.
+// Is the entry quiet: no login in progress, and nobody waits who could start one (F1)? A pool that
+// is full starts none, whoever waits.
 static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const char *entry, Err *err)
 {
     size_t row = 0;
@@ -282,8 +282,8 @@ static bool pgbouncer_gate(PgBouncer *pgbouncer, int gate_ms, Err *err)
     }
 }
 
-// Waits for an answer without giving up the connection: a PAUSE that does not end is let go by RESUME
-// first, and only then is its connection dropped.
+// Waits for an answer without giving up the connection: a PAUSE that does not end is let go by
+// RESUME first, and only then is its connection dropped.
 static bool console_answers(Connection *console, int64_t deadline_ms)
 {
     for (;;) {

@@ -1,6 +1,6 @@
 #pragma once
-// Inside the PgBouncer kind: what its files share. pgbouncer.c holds and lets go, pgbouncer_check.c looks,
-// pgbouncer_stage.c changes the databases files and probes.
+// Inside the PgBouncer kind: what its files share. pgbouncer.c holds and lets go, pgbouncer_check.c
+// looks, pgbouncer_stage.c changes the databases files and probes.
 
 #include "stage/postgres/connection.h"
 #include "stage/traffic/pgbouncer_file.h"
@@ -11,8 +11,8 @@
 typedef struct {
     const PoolerProfile *profile;
     const char *what; // "pooler 1 of orders-pooler"
-    // Two admin connections (F2): a PAUSE that cannot end blocks the one it was sent on for good, so
-    // everything else, RESUME above all, goes through the other.
+    // Two admin connections (F2): a PAUSE that cannot end blocks the one it was sent on for good,
+    // so everything else, RESUME above all, goes through the other.
     Connection *holding, *free;
     bool pausing;    // a PAUSE was sent on `holding` and has not been answered
     bool redirected; // SHOW DATABASES shows the staged address

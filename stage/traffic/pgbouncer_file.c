@@ -339,7 +339,8 @@ static bool point_value(const char *value, const char *name, const TrafficAddres
         setting->written = true;
     }
     buf_puts(out, value + copied);
-    // An entry without dbname means the database of its own name: it is left so where that is right.
+    // An entry without dbname means the database of its own name: it is left so where that is
+    // right.
     settings[2].written = settings[2].written || strcmp(name, address->database) == 0;
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (!settings[i].written)

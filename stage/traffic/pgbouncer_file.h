@@ -1,9 +1,9 @@
 #pragma once
-// PgBouncer's `[databases]` lines as text. Read exactly as PgBouncer 1.18 reads them (its cfparser.c and
-// loader.c): `name = key=value key='va''lue'`, one line each, no continuation, comments only where a
-// line starts with ; or #, %include passed over, lines before the first section header belong to the
-// including [databases]. Names quoted by ' (1.24 and later) are understood too. Everything but the
-// values that change keeps every byte.
+// PgBouncer's `[databases]` lines as text. Read exactly as PgBouncer 1.18 reads them (its
+// cfparser.c and loader.c): `name = key=value key='va''lue'`, one line each, no continuation,
+// comments only where a line starts with ; or #, %include passed over, lines before the first
+// section header belong to the including [databases]. Names quoted by ' (1.24 and later) are
+// understood too. Everything but the values that change keeps every byte.
 
 #include "annotations/keys.h"
 #include "runner/base/arena.h"
@@ -22,8 +22,9 @@ typedef struct {
     size_t value_at, value_length;      // the connection string
 } PgbouncerEntry;
 
-// The entry `name`. ERR_NOT_FOUND when it is not there (a `*` entry is not ours to change), ERR_INPUT
-// with the line when PgBouncer could not read the text, or when the name stands there twice.
+// The entry `name`. ERR_NOT_FOUND when it is not there (a `*` entry is not ours to change),
+// ERR_INPUT with the line when PgBouncer could not read the text, or when the name stands there
+// twice.
 bool pgbouncer_file_entry(const char *text, size_t length, const char *name, Arena *arena,
                           PgbouncerEntry *ret_entry, Err *err);
 // The text with the entries `names` pointing at `address`.
@@ -34,6 +35,7 @@ bool pgbouncer_file_point(const char *text, size_t length, const Strings *names,
 bool pgbouncer_file_with_probe(const char *text, size_t length, const char *model,
                                const char *probe, const TrafficAddress *address, Arena *arena,
                                char **ret_text, size_t *ret_length, Err *err);
-// The text without the lines of entry `name`; what pgbouncer_file_with_probe added goes to the byte.
+// The text without the lines of entry `name`; what pgbouncer_file_with_probe added goes to the
+// byte.
 bool pgbouncer_file_without(const char *text, size_t length, const char *name, Arena *arena,
                             char **ret_text, size_t *ret_length, Err *err);

@@ -43,8 +43,8 @@ static bool files_find(PgBouncer *pgbouncer, Err *err)
     return true;
 }
 
-// One writer of a file at a time, over all runs on this machine: a lock on its directory, which leaves
-// nothing behind and dies with its holder.
+// One writer of a file at a time, over all runs on this machine: a lock on its directory, which
+// leaves nothing behind and dies with its holder.
 static bool file_lock(const char *path, int64_t deadline_ms, int *ret_fd, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -141,7 +141,8 @@ void pgbouncer_unstage(void *state)
         pgbouncer->poolers[i].redirected = false;
 }
 
-// The file as it is now was edited after staging, or we come back after a crash: rewrite it as it is.
+// The file as it is now was edited after staging, or we come back after a crash: rewrite it as it
+// is.
 static bool file_rewrite(const PgBouncer *pgbouncer, const PoolerFile *file, const char *text,
                          size_t length, Arena *arena, Err *err)
 {
@@ -206,7 +207,8 @@ static bool reload(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, PgR
     return done;
 }
 
-// The pooler's own address with the probe's login: proves this pooler, not whichever answers for all.
+// The pooler's own address with the probe's login: proves this pooler, not whichever answers for
+// all.
 static bool probe_uri(const PgBouncer *pgbouncer, const Pooler *pooler, const char *probe,
                       Arena *arena, Secret *ret_uri, Err *err)
 {

@@ -1,5 +1,6 @@
 // The switch on real servers under load: back and forth without a failed transaction; over budget;
-// processes killed in the middle of it. Lanes are made by hand here; whole runs are tested elsewhere.
+// processes killed in the middle of it. Lanes are made by hand here; whole runs are tested
+// elsewhere.
 
 #include "runner/base/clock.h"
 #include "runner/base/json.h"
@@ -554,8 +555,8 @@ static void a_commit_in_doubt_is_found_out(void **state)
     it_passed(it);
 }
 
-// The target stands still in its COMMIT: after a while what counts is `aborted` on the source; what the
-// target committed all the same is undone before the next attempt.
+// The target stands still in its COMMIT: after a while what counts is `aborted` on the source; what
+// the target committed all the same is undone before the next attempt.
 static void a_target_lost_in_the_commit_is_overruled(void **state)
 {
     It *it = *state;

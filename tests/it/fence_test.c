@@ -1,5 +1,5 @@
-// The fence on a real server: nobody of appRoles writes once it is clear, others notice nothing, and
-// afterwards everything is as it was.
+// The fence on a real server: nobody of appRoles writes once it is clear, others notice nothing,
+// and afterwards everything is as it was.
 
 #include "runner/base/clock.h"
 #include "stage/postgres/fence.h"
@@ -240,7 +240,8 @@ static void *slow_login(void *uri)
     return wrote;
 }
 
-// A login that has passed the check of rolcanlogin and is not in pg_stat_activity yet (algorithm B1).
+// A login that has passed the check of rolcanlogin and is not in pg_stat_activity yet (algorithm
+// B1).
 static void a_login_in_progress_is_waited_for(void **state)
 {
     It *it = *state;
@@ -250,7 +251,8 @@ static void a_login_in_progress_is_waited_for(void **state)
                         cluster_uri(place.cluster, "app", password, "shop"));
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, slow_login, uri), 0);
-    // The password takes some milliseconds; who is on the way for longer is in the delay that follows it.
+    // The password takes some milliseconds; who is on the way for longer is in the delay that
+    // follows it.
     const char *starting = "select count(*) from pg_locks where locktype = 'virtualxid'"
                            " and pid not in (select pid from pg_stat_activity)";
     int64_t since_ms = 0;
@@ -270,7 +272,8 @@ static void a_login_in_progress_is_waited_for(void **state)
     err_clear(&err);
     if (!fence_clear(place.connection, plan, started_ms + 20000, it_arena(it), &err))
         it_fail(it, "%s", err.message);
-    // It may have written before it was found and ended; what counts is that nobody does afterwards.
+    // It may have written before it was found and ended; what counts is that nobody does
+    // afterwards.
     int64_t written = cluster_int(place.cluster, "shop", "select count(*) from t");
     void *wrote = NULL;
     assert_int_equal(pthread_join(thread, &wrote), 0);

@@ -1,5 +1,5 @@
-// PgBouncer as traffic, on a real one: what is refused before anybody is held, holding, redirecting,
-// letting go.
+// PgBouncer as traffic, on a real one: what is refused before anybody is held, holding,
+// redirecting, letting go.
 
 #include "runner/base/clock.h"
 #include "stage/traffic/traffic.h"

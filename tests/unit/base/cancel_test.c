@@ -20,8 +20,7 @@
 
 #include <cmocka.h>
 
-// The exit code of `body` in a child, or minus the signal that ended it.
-static int in_child(int (*body)(void))
+static pid_t child_start(int (*body)(void))
 {
     pid_t pid = fork();
     if (pid == 0) {
@@ -29,9 +28,20 @@ static int in_child(int (*body)(void))
         (void)dup2(null, STDERR_FILENO);
         _exit(body());
     }
+    return pid;
+}
+
+// Its exit code, or minus the signal that ended it.
+static int child_end(pid_t pid)
+{
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static int in_child(int (*body)(void))
+{
+    return child_end(child_start(body));
 }
 
 #define CHECK(condition)                                                                           \
@@ -151,34 +161,25 @@ static int wait_body(void)
     return 0;
 }
 
-static void *let_go(void *nothing)
-{
-    Arena arena = {0};
-    const char *hit_file = arena_printf(&arena, "%s/x.y.z.hit", dir);
-    int64_t deadline = clock_monotonic_ms() + 20000;
-    while (access(hit_file, F_OK) != 0 && clock_monotonic_ms() < deadline)
-        (void)poll(NULL, 0, 5);
-    bool seen = access(hit_file, F_OK) == 0;
-    Err err = {0};
-    if (seen)
-        (void)file_write_atomic(arena_printf(&arena, "%s/x.y.z.go", dir), "", 0, 0600, &err);
-    arena_done(&arena);
-    return seen ? dir : nothing;
-}
-
 static void a_waiting_point_tells_and_goes_on(void **state)
 {
     (void)state;
+    OWNED(arena_done) Arena arena = {0};
     assert_non_null(mkdtemp(dir));
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, let_go, NULL), 0);
-    assert_int_equal(in_child(wait_body), 0);
-    void *seen = NULL;
-    (void)pthread_join(thread, &seen);
-    assert_non_null(seen);
-    char command[128];
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    assert_int_equal(system(command), 0);
+    const char *told = arena_printf(&arena, "%s/x.y.z.hit", dir);
+    const char *go = arena_printf(&arena, "%s/x.y.z.go", dir);
+    pid_t pid = child_start(wait_body);
+    int64_t deadline = clock_monotonic_ms() + 20000;
+    while (access(told, F_OK) != 0 && clock_monotonic_ms() < deadline)
+        (void)poll(NULL, 0, 5);
+    Err err = {0};
+    assert_int_equal(access(told, F_OK), 0);
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); // it waits
+    assert_true(file_write_atomic(go, "", 0, 0600, &err));
+    assert_int_equal(child_end(pid), 0);
+    (void)unlink(told);
+    (void)unlink(go);
+    (void)rmdir(dir);
 }
 #endif
 

@@ -150,7 +150,7 @@ static void an_added_variable_replaces_ours(void **state)
 static void a_program_that_is_not_there_is_not_found(void **state)
 {
     (void)state;
-    const char *const argv[] = {"gybe-no-such-program", NULL};
+    const char *const argv[] = {"/gybe-no-such-program", NULL};
     SpawnSpec spec = {.argv = argv};
     Child child;
     Err err = {0};
