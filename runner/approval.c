@@ -45,7 +45,8 @@ static bool person_may(const Settings *settings, const RunRow *run, const Migrat
     if (in_groups(settings, migration, person))
         return true;
     (void)err_set(err, ERR_INPUT, "%s may not approve run %s", person, run->id);
-    return err_hint(err, "approvers are the members of spec.approval.groups, or of the role approver");
+    return err_hint(err,
+                    "approvers are the members of spec.approval.groups, or of the role approver");
 }
 
 bool approval_count(Store *store, const RunRow *run, Arena *arena, int64_t *ret_count, Err *err)
@@ -91,10 +92,11 @@ static bool decide(Store *store, const RunRow *run, const Migration *migration,
 {
     if (strcmp(approval->decision, "reject") == 0) {
         Err reason = {0};
-        (void)err_set(&reason, ERR_CONFLICT, "rejected by %s: %s", approval->person, approval->comment);
+        (void)err_set(&reason, ERR_CONFLICT, "rejected by %s: %s", approval->person,
+                      approval->comment);
         OWNED(json_done) json_t *why = json_from_err(&reason);
-        return store_move(store, run->id, run->state, EVENT_REJECT, NULL, json_text(arena, why), NULL,
-                          err);
+        return store_move(store, run->id, run->state, EVENT_REJECT, NULL, json_text(arena, why),
+                          NULL, err);
     }
     int64_t count = 0;
     if (!approval_count(store, run, arena, &count, err))

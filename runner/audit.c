@@ -13,7 +13,8 @@ typedef struct {
 
 static bool row_hash(const AuditRow *row, Arena *arena, char ret_hash[SHA256_HEX_BYTES], Err *err)
 {
-    OWNED(json_done) json_t *canonical =
+    OWNED(json_done)
+    json_t *canonical =
         json_pack("{s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "number", (json_int_t)row->number, "at",
                   (json_int_t)row->at_ms, "run", row->run, "actor", row->actor, "action",
                   row->action, "detail", row->detail, "previous", row->previous);
@@ -44,7 +45,10 @@ bool audit_add(Store *store, const char *run, const char *actor, const char *act
                const char *detail, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
-    AuditRow row = {.at_ms = clock_wall_ms(), .run = run, .actor = actor, .action = action,
+    AuditRow row = {.at_ms = clock_wall_ms(),
+                    .run = run,
+                    .actor = actor,
+                    .action = action,
                     .detail = detail != NULL ? detail : ""};
     if (sql_begin(store->sql, err) && row_append(store, &row, &arena, err) &&
         sql_commit(store->sql, err))
@@ -58,14 +62,19 @@ bool audit_verify(Store *store, size_t *ret_count, Err *err)
     OWNED(arena_done) Arena arena = {0};
     SqlRows rows;
     if (!sql_run(store->sql, &arena,
-                 "select number, at, run, actor, action, detail, previous, hash from audit order by number",
+                 "select number, at, run, actor, action, detail, previous, hash from audit order "
+                 "by number",
                  SQL_NO_ARGS, &rows, err))
         return false;
     const char *previous = "";
     for (size_t i = 0; i < rows.count; i++) {
-        AuditRow row = {sql_cell_int(&rows, i, 0, 0), sql_cell_int(&rows, i, 1, 0),
-                        sql_cell(&rows, i, 2), sql_cell(&rows, i, 3), sql_cell(&rows, i, 4),
-                        sql_cell(&rows, i, 5), previous};
+        AuditRow row = {sql_cell_int(&rows, i, 0, 0),
+                        sql_cell_int(&rows, i, 1, 0),
+                        sql_cell(&rows, i, 2),
+                        sql_cell(&rows, i, 3),
+                        sql_cell(&rows, i, 4),
+                        sql_cell(&rows, i, 5),
+                        previous};
         char hash[SHA256_HEX_BYTES];
         if (!row_hash(&row, &arena, hash, err))
             return false;

@@ -50,9 +50,9 @@ void engine_close(Engine **engine)
 
 static const char *authors_text(const Commit *commit, Arena *arena)
 {
-    OWNED(json_done) json_t *authors =
-        json_pack("[s, s, s, s]", commit->author_name, commit->author_email, commit->committer_name,
-                  commit->committer_email);
+    OWNED(json_done)
+    json_t *authors = json_pack("[s, s, s, s]", commit->author_name, commit->author_email,
+                                commit->committer_name, commit->committer_email);
     return json_text(arena, authors);
 }
 
@@ -85,7 +85,8 @@ static bool target_taken(Engine *engine, const char *target, Err *err)
     return err_hint(err, "go on with it (gybe retry %s) or end it (gybe finish %s)", other, other);
 }
 
-bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run, Err *err)
+bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run,
+                   Err *err)
 {
     RunRow row = row_of(request, arena);
     if (!store_run_insert(engine->store, &row, err)) {
@@ -111,8 +112,8 @@ static json_t *parsed(const char *text)
 static json_t *stage_json(const StageRow *row)
 {
     char stamp[CLOCK_STAMP_BYTES];
-    json_t *stage = json_pack("{s:s, s:s, s:i}", "name", row->name, "status", row->status, "attempt",
-                              row->attempt);
+    json_t *stage = json_pack("{s:s, s:s, s:i}", "name", row->name, "status", row->status,
+                              "attempt", row->attempt);
     if (row->started_ms != 0) {
         clock_stamp(row->started_ms, stamp);
         int64_t end = row->ended_ms != 0 ? row->ended_ms : clock_wall_ms();
@@ -153,21 +154,21 @@ static bool result_make(Engine *engine, const char *run, json_t **ret_result, Er
         !stages_json(engine, run, false, &list, err))
         return false;
     // A run that was left open on request has done what it was asked to do.
-    const char *status =
-        row.state == RUN_FOLLOWING ? "SUCCEEDED" : run_state_name(row.state);
+    const char *status = row.state == RUN_FOLLOWING ? "SUCCEEDED" : run_state_name(row.state);
     json_t *result = json_pack("{s:s, s:s, s:{s:s, s:o}}", "run", run, "status", status, "data",
                                "plan_digest", row.plan_digest, "stages", list);
     if (row.state == RUN_FOLLOWING)
         (void)json_object_set_new(json_object_get(result, "data"), "open", json_true());
-    json_t *error = run_state_ended(row.state) && row.state != RUN_SUCCEEDED ? parsed(row.error) : NULL;
+    json_t *error =
+        run_state_ended(row.state) && row.state != RUN_SUCCEEDED ? parsed(row.error) : NULL;
     if (error != NULL)
         (void)json_object_set_new(result, "error", error);
     *ret_result = result;
     return true;
 }
 
-bool engine_drive(Engine *engine, const char *run, const EngineListener *listener, json_t **ret_result,
-                  Err *err)
+bool engine_drive(Engine *engine, const char *run, const EngineListener *listener,
+                  json_t **ret_result, Err *err)
 {
     Scheduler scheduler = {.store = engine->store,
                            .settings = engine->settings,
@@ -205,15 +206,16 @@ int engine_exit_code(const json_t *result)
 
 // --- the plan alone --------------------------------------------------------------------------
 
-static bool plan_run(Engine *engine, const RunRow *row, const EngineListener *listener, Arena *arena,
-                     json_t **ret_result, Err *err)
+static bool plan_run(Engine *engine, const RunRow *row, const EngineListener *listener,
+                     Arena *arena, json_t **ret_result, Err *err)
 {
-    Scheduler scheduler = {.store = engine->store, .settings = engine->settings, .listener = listener};
+    Scheduler scheduler = {
+        .store = engine->store, .settings = engine->settings, .listener = listener};
     StageRequest request = {0};
     Spool spool;
     Child child = {0};
-    StageRow stage = {.name = "plan", .attempt = 1, .spool = crypto_random_name(arena, 26),
-                      .progress = ""};
+    StageRow stage = {
+        .name = "plan", .attempt = 1, .spool = crypto_random_name(arena, 26), .progress = ""};
     if (!scheduler_request(&scheduler, row, NULL, 0, "plan", 1, arena, &request, err))
         return false;
     OWNED(json_done) json_t *results = request.results;
@@ -298,12 +300,12 @@ static bool row_json(Engine *engine, const RunRow *row, json_t **ret_run, Err *e
     if (!store_stages(engine->store, &arena, row->id, &stage_rows, &count, err) ||
         !stages_json(engine, row->id, true, &list, err))
         return false;
-    json_t *run = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "run", row->id, "migration",
-        row->migration, "repository", row->repository, "commit", row->commit, "state",
-        run_state_name(row->state), "stage", stage_now(stage_rows, count), "waiting", row->waiting,
-        "digest", row->plan_digest, "started_by", row->recorded, "source", row->source, "target",
-        row->target, "stages", list);
+    json_t *run =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "run", row->id,
+                  "migration", row->migration, "repository", row->repository, "commit", row->commit,
+                  "state", run_state_name(row->state), "stage", stage_now(stage_rows, count),
+                  "waiting", row->waiting, "digest", row->plan_digest, "started_by", row->recorded,
+                  "source", row->source, "target", row->target, "stages", list);
     put_stamp(run, "created_at", row->created_ms);
     put_stamp(run, "ended_at", row->ended_ms);
     json_t *error = parsed(row->error);
@@ -326,8 +328,8 @@ bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_t *approval = json_pack("{s:s, s:s, s:s, s:s}", "person", approvals[i].recorded,
-                                     "decision", approvals[i].decision, "digest", approvals[i].digest,
-                                     "comment", approvals[i].comment);
+                                     "decision", approvals[i].decision, "digest",
+                                     approvals[i].digest, "comment", approvals[i].comment);
         put_stamp(approval, "at", approvals[i].at_ms);
         (void)json_array_append_new(list, approval);
     }
@@ -370,16 +372,22 @@ static bool give(Engine *engine, const char *run, const ApprovalRow *approval, E
 bool engine_approve(Engine *engine, const char *run, const char *person, const char *recorded,
                     const char *digest, const char *comment, Err *err)
 {
-    ApprovalRow approval = {.person = person, .recorded = recorded, .decision = "approve",
-                            .digest = digest, .comment = comment != NULL ? comment : ""};
+    ApprovalRow approval = {.person = person,
+                            .recorded = recorded,
+                            .decision = "approve",
+                            .digest = digest,
+                            .comment = comment != NULL ? comment : ""};
     return give(engine, run, &approval, err);
 }
 
 bool engine_reject(Engine *engine, const char *run, const char *person, const char *recorded,
                    const char *reason, Err *err)
 {
-    ApprovalRow approval = {.person = person, .recorded = recorded, .decision = "reject",
-                            .digest = "", .comment = reason};
+    ApprovalRow approval = {.person = person,
+                            .recorded = recorded,
+                            .decision = "reject",
+                            .digest = "",
+                            .comment = reason};
     return give(engine, run, &approval, err);
 }
 
@@ -420,7 +428,8 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
            store_retry(engine->store, run, err);
 }
 
-bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied, Err *err)
+bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
+                   Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     RunRow row;
@@ -431,6 +440,7 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
         return err_set(err, ERR_CONFLICT, "run %s is %s and cannot be finished", run,
                        run_state_name(row.state));
     RunState as = row.state == RUN_SUCCEEDED ? RUN_SUCCEEDED : RUN_CANCELED;
-    return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "", err) &&
+    return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "",
+                     err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);
 }

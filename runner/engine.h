@@ -29,7 +29,8 @@ typedef struct {
 } RunRequest;
 
 // ERR_CONFLICT (exit 7) naming the open run that has the same target.
-bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run, Err *err);
+bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run,
+                   Err *err);
 
 typedef struct {
     void *context;
@@ -44,8 +45,8 @@ typedef struct {
 // or its `until` is reached. The first signal stops the running stage safely and the run is CANCELED;
 // *ret_result is the run's result line without time and kind: {"run","status","error"?,"data"}; new
 // reference. false only when the engine itself fails (store, disk).
-bool engine_drive(Engine *engine, const char *run, const EngineListener *listener, json_t **ret_result,
-                  Err *err);
+bool engine_drive(Engine *engine, const char *run, const EngineListener *listener,
+                  json_t **ret_result, Err *err);
 int engine_exit_code(const json_t *result); // CONTRACT section 4
 
 // The plan stage alone, without the store: for `gybe plan`. Changes nothing.
@@ -58,7 +59,8 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
 //  "ended_at","source","target","error"?,"stages":[{"name","status","attempt","started_at","duration_ms",
 //  "progress","data","error"?}],"approvals":[{"person","decision","digest","comment","at"}]}; new reference
 bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err);
-bool engine_runs_json(Engine *engine, const char *state, json_t **ret_runs, Err *err); // newest first
+bool engine_runs_json(Engine *engine, const char *state, json_t **ret_runs,
+                      Err *err); // newest first
 
 bool engine_approve(Engine *engine, const char *run, const char *person, const char *recorded,
                     const char *digest, const char *comment, Err *err);
@@ -72,4 +74,5 @@ bool engine_driven_elsewhere(Engine *engine, const char *run, bool *ret_elsewher
 // Makes a failed, canceled or following run ready to go on; `until` is forgotten. Then drive it.
 bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *err);
 // Makes the run ready for its finish stage. Then drive it.
-bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied, Err *err);
+bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
+                   Err *err);

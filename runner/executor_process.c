@@ -16,7 +16,10 @@ bool executor_start(const StageRequest *request, const Spool *spool, Arena *aren
     OWNED(json_done) json_t *document = stage_request_to_json(request);
     const char *text = json_text(arena, document);
     const char *argv[] = {spawn_self_path(arena), "stage", request->stage, NULL};
-    SpawnSpec spec = {.argv = argv, .input = text, .input_length = strlen(text), .stdout_fd = out,
+    SpawnSpec spec = {.argv = argv,
+                      .input = text,
+                      .input_length = strlen(text),
+                      .stdout_fd = out,
                       .stderr_fd = errors};
     return spawn_start(&spec, ret_child, err);
 }

@@ -25,21 +25,21 @@ typedef enum {
 } RunState;
 
 typedef enum {
-    EVENT_START,    // a stage was claimed
-    EVENT_WAIT,     // a window or another run is in the way
-    EVENT_TRIGGER,  // a pipeline was asked to drive it
-    EVENT_GATE,     // the plan is there, approval is not
-    EVENT_APPROVE,  // the quorum agreed
-    EVENT_HOLD,     // the stage named by --until has ended
+    EVENT_START,   // a stage was claimed
+    EVENT_WAIT,    // a window or another run is in the way
+    EVENT_TRIGGER, // a pipeline was asked to drive it
+    EVENT_GATE,    // the plan is there, approval is not
+    EVENT_APPROVE, // the quorum agreed
+    EVENT_HOLD,    // the stage named by --until has ended
     EVENT_SUCCEED,
     EVENT_FAIL,
     EVENT_CANCEL,
     EVENT_REJECT,
     EVENT_EXPIRE,
     EVENT_ROLL_BACK,
-    EVENT_STRAND,   // only a person can say how to go on
+    EVENT_STRAND, // only a person can say how to go on
     EVENT_RETRY,
-    EVENT_FINISH,   // clean up on request
+    EVENT_FINISH, // clean up on request
     EVENT_COUNT
 } RunEvent;
 

@@ -37,10 +37,10 @@ static bool look_load(const Scheduler *scheduler, Arena *arena, Look *ret_look, 
 {
     OWNED(json_done) json_t *document = NULL;
     return store_run_load(scheduler->store, arena, scheduler->run, &ret_look->run, err) &&
-           store_stages(scheduler->store, arena, scheduler->run, &ret_look->stages, &ret_look->count,
-                        err) &&
-           json_parse("annotation", ret_look->run.document, strlen(ret_look->run.document), &document,
-                      err) &&
+           store_stages(scheduler->store, arena, scheduler->run, &ret_look->stages,
+                        &ret_look->count, err) &&
+           json_parse("annotation", ret_look->run.document, strlen(ret_look->run.document),
+                      &document, err) &&
            migration_from_json(arena, document, &ret_look->migration, err);
 }
 
@@ -61,10 +61,10 @@ static void tell_state(const Scheduler *scheduler, const Look *look, const char 
 {
     if (scheduler->listener == NULL || scheduler->listener->on_state == NULL)
         return;
-    OWNED(json_done) json_t *state =
-        json_pack("{s:s, s:s, s:s?, s:s, s:s}", "run", look->run.id, "state",
-                  run_state_name(look->run.state), "stage", stage, "waiting", look->run.waiting,
-                  "digest", look->run.plan_digest);
+    OWNED(json_done)
+    json_t *state = json_pack("{s:s, s:s, s:s?, s:s, s:s}", "run", look->run.id, "state",
+                              run_state_name(look->run.state), "stage", stage, "waiting",
+                              look->run.waiting, "digest", look->run.plan_digest);
     scheduler->listener->on_state(scheduler->listener->context, state);
 }
 
@@ -133,7 +133,8 @@ bool scheduler_request(Scheduler *scheduler, const RunRow *run, const StageRow *
         json_t *data = NULL;
         Err unreadable = {0};
         if (stages_list[i].data[0] == '\0' ||
-            !json_parse("data", stages_list[i].data, strlen(stages_list[i].data), &data, &unreadable))
+            !json_parse("data", stages_list[i].data, strlen(stages_list[i].data), &data,
+                        &unreadable))
             continue;
         if (strcmp(stages_list[i].name, "plan") == 0)
             request.plan = json_incref(data);
@@ -314,8 +315,8 @@ static bool stage_lost(const Scheduler *scheduler, Look *look, const StageRow *s
     (void)err_hint(&lost, "its messages are in %s/spool/%s.stderr", scheduler->store->directory,
                    stage->spool);
     OWNED(json_done) json_t *why = json_from_err(&lost);
-    if (!store_attempt_end(scheduler->store, look->run.id, stage, "LOST", "", json_text(&arena, why),
-                           err))
+    if (!store_attempt_end(scheduler->store, look->run.id, stage, "LOST", "",
+                           json_text(&arena, why), err))
         return false;
     if (cancel_count() > 0 || look->run.cancel_asked)
         return move(scheduler, look, EVENT_CANCEL, NULL, json_text(&arena, why), stage->name, err);
@@ -358,13 +359,15 @@ static bool stage_execute(Scheduler *scheduler, Look *look, const char *name, Ar
     StageRow stage = {0};
     bool claimed = false;
     const Stage *row = stage_find(name);
-    if (!store_claim(scheduler->store, arena, look->run.id, name, row->gated, &stage, &claimed, err))
+    if (!store_claim(scheduler->store, arena, look->run.id, name, row->gated, &stage, &claimed,
+                     err))
         return false;
     if (!claimed) {
         *ret_step = STEP_LATER;
         return true;
     }
-    if (look->run.state != RUN_RUNNING && !move(scheduler, look, EVENT_START, NULL, NULL, name, err))
+    if (look->run.state != RUN_RUNNING &&
+        !move(scheduler, look, EVENT_START, NULL, NULL, name, err))
         return false;
     tell_state(scheduler, look, name);
     *ret_step = STEP_ON;
@@ -395,7 +398,8 @@ static bool approve_end(const Scheduler *scheduler, const char *status, Err *err
 static bool gate_step(const Scheduler *scheduler, Look *look, Step *ret_step, Err *err)
 {
     *ret_step = STEP_ON;
-    if (look->run.state == RUN_QUEUED && !move(scheduler, look, EVENT_START, NULL, NULL, "approve", err))
+    if (look->run.state == RUN_QUEUED &&
+        !move(scheduler, look, EVENT_START, NULL, NULL, "approve", err))
         return false;
     if (look->run.state == RUN_RUNNING)
         return move(scheduler, look, EVENT_GATE, "waiting for approval", NULL, "approve", err);
@@ -406,14 +410,16 @@ static bool gate_step(const Scheduler *scheduler, Look *look, Step *ret_step, Er
     if (look->run.gate_until_ms != 0 && clock_wall_ms() > look->run.gate_until_ms)
         return approve_end(scheduler, "EXPIRED", err) &&
                move(scheduler, look, EVENT_EXPIRE, NULL,
-                    "{\"kind\":\"conflict\",\"message\":\"nobody approved in time\",\"exit_code\":4}",
+                    "{\"kind\":\"conflict\",\"message\":\"nobody approved in "
+                    "time\",\"exit_code\":4}",
                     "approve", err);
     *ret_step = STEP_LATER;
     return true;
 }
 
 // *ret_open false: the run waits, and says until when.
-static bool window_step(const Scheduler *scheduler, Look *look, Arena *arena, bool *ret_open, Err *err)
+static bool window_step(const Scheduler *scheduler, Look *look, Arena *arena, bool *ret_open,
+                        Err *err)
 {
     Window window;
     int64_t changes_ms = 0;
@@ -429,7 +435,8 @@ static bool window_step(const Scheduler *scheduler, Look *look, Arena *arena, bo
     clock_stamp(changes_ms, stamp);
     const char *waiting = arena_printf(arena, "waiting for the window %s, which opens %s",
                                        look->migration.cutover.window, stamp);
-    if (look->run.state == RUN_QUEUED && !move(scheduler, look, EVENT_START, NULL, NULL, "cutover", err))
+    if (look->run.state == RUN_QUEUED &&
+        !move(scheduler, look, EVENT_START, NULL, NULL, "cutover", err))
         return false;
     return move(scheduler, look, EVENT_WAIT, waiting, NULL, "cutover", err);
 }
@@ -442,7 +449,8 @@ static const char *next_stage(const Look *look)
         const char *name = look->stages[i].name;
         bool traffic_only = strcmp(name, "approve") == 0 || strcmp(name, "cutover") == 0 ||
                             strcmp(name, "verify") == 0;
-        if (strcmp(name, "finish") == 0 || (traffic_only && look->migration.cutover.traffic == NULL))
+        if (strcmp(name, "finish") == 0 ||
+            (traffic_only && look->migration.cutover.traffic == NULL))
             continue;
         if (strcmp(look->stages[i].status, "SUCCEEDED") != 0)
             return name;
@@ -457,8 +465,7 @@ static bool touched(const Look *look)
 
 static bool end_step(const Scheduler *scheduler, Look *look, Err *err)
 {
-    if (look->run.state == RUN_QUEUED &&
-        !move(scheduler, look, EVENT_START, NULL, NULL, NULL, err))
+    if (look->run.state == RUN_QUEUED && !move(scheduler, look, EVENT_START, NULL, NULL, NULL, err))
         return false;
     return move(scheduler, look, EVENT_SUCCEED, NULL, NULL, NULL, err);
 }
@@ -478,7 +485,8 @@ static bool finish_step(Scheduler *scheduler, Look *look, Arena *arena, Err *err
     }
     return store_flag(scheduler->store, look->run.id, false, RUN_FINISHING_NO, false,
                       look->run.ended_as, err) &&
-           move(scheduler, look, succeeded ? EVENT_SUCCEED : EVENT_CANCEL, NULL, NULL, "finish", err);
+           move(scheduler, look, succeeded ? EVENT_SUCCEED : EVENT_CANCEL, NULL, NULL, "finish",
+                err);
 }
 
 // A stage that was running when its runner went away is followed on, not started again.

@@ -19,7 +19,8 @@ typedef struct {
 // Until the run ends, or stands where `until` or a signal wants it.
 bool scheduler_drive(Scheduler *scheduler, Err *err);
 // The request of a stage; `stage` NULL tokens for `gybe plan`. Borrows from arena.
-bool scheduler_request(Scheduler *scheduler, const RunRow *run, const StageRow *stages_list, size_t count,
-                       const char *name, int attempt, Arena *arena, StageRequest *ret_request, Err *err);
+bool scheduler_request(Scheduler *scheduler, const RunRow *run, const StageRow *stages_list,
+                       size_t count, const char *name, int attempt, Arena *arena,
+                       StageRequest *ret_request, Err *err);
 // Follows a running stage to its end. *ret_result NULL: it died without a result line.
 bool scheduler_follow(Scheduler *scheduler, StageRow *stage, json_t **ret_result, Err *err);

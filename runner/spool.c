@@ -25,11 +25,12 @@ bool spool_named(const char *directory, const char *name, Arena *arena, Spool *r
 
 bool spool_create(const Spool *spool, int *ret_fd, int *ret_errors_fd, Err *err)
 {
-    OWNED(fd_close) int fd = open(spool->path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    OWNED(fd_close)
+    int fd = open(spool->path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0)
         return err_errno(err, errno, "cannot make the spool %s", spool->path);
-    OWNED(fd_close) int errors =
-        open(spool->errors_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    OWNED(fd_close)
+    int errors = open(spool->errors_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (errors < 0)
         return err_errno(err, errno, "cannot make %s", spool->errors_path);
     if (!FAILPOINT("spool.create.after", err))
@@ -70,7 +71,8 @@ bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret
         at = newline + 1;
     }
     if (at == text && length == READ_MAX)
-        return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path, READ_MAX);
+        return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path,
+                       READ_MAX);
     *offset += at - text;
     *ret_lines = lines;
     *ret_count = count;

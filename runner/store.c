@@ -23,8 +23,8 @@ static bool identity_read(Store *store, Err *err)
     if (!sql_run(store->sql, &store->arena,
                  "insert into meta values ('store', $1) on conflict (name) do nothing",
                  SQL_ARGS(SQL_T(fresh)), NULL, err) ||
-        !sql_run(store->sql, &store->arena, "select value from meta where name='store'", SQL_NO_ARGS,
-                 &rows, err))
+        !sql_run(store->sql, &store->arena, "select value from meta where name='store'",
+                 SQL_NO_ARGS, &rows, err))
         return false;
     store->id = sql_cell(&rows, 0, 0);
     return true;
@@ -88,8 +88,10 @@ static bool stages_insert(Store *store, const char *run, Err *err)
 {
     for (int i = 0; i < STAGE_COUNT; i++) {
         int64_t changed = 0;
-        if (!change(store, "insert into stage (run, name, position, status) values ($1, $2, $3, 'PENDING')",
-                    SQL_ARGS(SQL_T(run), SQL_T(stages[i].name), SQL_I(i)), &changed, err))
+        if (!change(
+                store,
+                "insert into stage (run, name, position, status) values ($1, $2, $3, 'PENDING')",
+                SQL_ARGS(SQL_T(run), SQL_T(stages[i].name), SQL_I(i)), &changed, err))
             return false;
     }
     return true;
@@ -165,8 +167,8 @@ static RunRow run_from(const SqlRows *rows, size_t i)
 bool store_run_load(Store *store, Arena *arena, const char *id, RunRow *ret_run, Err *err)
 {
     SqlRows rows;
-    if (!sql_run(store->sql, arena, "select " RUN_COLUMNS " from run where id=$1", SQL_ARGS(SQL_T(id)),
-                 &rows, err))
+    if (!sql_run(store->sql, arena, "select " RUN_COLUMNS " from run where id=$1",
+                 SQL_ARGS(SQL_T(id)), &rows, err))
         return false;
     if (rows.count == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no run %s", id);
@@ -179,7 +181,8 @@ bool store_run_list(Store *store, Arena *arena, const char *state, RunRow **ret_
 {
     SqlRows rows;
     if (!sql_run(store->sql, arena,
-                 "select " RUN_COLUMNS " from run where $1 is null or state=$1 order by created desc, fence desc",
+                 "select " RUN_COLUMNS
+                 " from run where $1 is null or state=$1 order by created desc, fence desc",
                  SQL_ARGS(SQL_T(state)), &rows, err))
         return false;
     RunRow *runs = arena_array(arena, RunRow, rows.count + 1);
@@ -190,11 +193,12 @@ bool store_run_list(Store *store, Arena *arena, const char *state, RunRow **ret_
     return true;
 }
 
-bool store_run_on_target(Store *store, Arena *arena, const char *target, const char **ret_id, Err *err)
+bool store_run_on_target(Store *store, Arena *arena, const char *target, const char **ret_id,
+                         Err *err)
 {
     SqlRows rows;
-    if (!sql_run(store->sql, arena, "select id from run where target_lock=$1", SQL_ARGS(SQL_T(target)),
-                 &rows, err))
+    if (!sql_run(store->sql, arena, "select id from run where target_lock=$1",
+                 SQL_ARGS(SQL_T(target)), &rows, err))
         return false;
     *ret_id = rows.count > 0 ? sql_cell(&rows, 0, 0) : NULL;
     return true;
@@ -241,10 +245,9 @@ bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(co
         (void)err_set(err, ERR_CONFLICT, "run %s is driven by another process (%s)", run, before);
         return err_hint(err, "wait for it, or stop it there");
     }
-    return change_one(store, run,
-                      "update run set owner=$2, owner_until=$3 where id=$1 and owner=$4",
-                      SQL_ARGS(SQL_T(run), SQL_T(owner), SQL_I(now + STORE_OWNER_MS), SQL_T(before)),
-                      err);
+    return change_one(
+        store, run, "update run set owner=$2, owner_until=$3 where id=$1 and owner=$4",
+        SQL_ARGS(SQL_T(run), SQL_T(owner), SQL_I(now + STORE_OWNER_MS), SQL_T(before)), err);
 }
 
 bool store_disown(Store *store, const char *run, const char *owner, Err *err)
@@ -257,7 +260,8 @@ bool store_disown(Store *store, const char *run, const char *owner, Err *err)
 // --- stages ----------------------------------------------------------------------------------
 
 #define STAGE_COLUMNS                                                                              \
-    "name, status, attempt, token, started, ended, data, error, progress, pid, start_time, spool, read_to"
+    "name, status, attempt, token, started, ended, data, error, progress, pid, start_time, "       \
+    "spool, read_to"
 
 static StageRow stage_from(const SqlRows *rows, size_t i)
 {
@@ -340,13 +344,12 @@ bool store_claim(Store *store, Arena *arena, const char *run, const char *stage,
     return true;
 }
 
-#define OWN_ATTEMPT " where run=$1 and name=$2 and attempt=$3 and token=$4 and status='RUNNING'"
+#define OWN_ATTEMPT  " where run=$1 and name=$2 and attempt=$3 and token=$4 and status='RUNNING'"
 #define ATTEMPT_ARGS SQL_T(run), SQL_T(stage->name), SQL_I(stage->attempt), SQL_T(stage->token)
 
 bool store_attempt_started(Store *store, const char *run, const StageRow *stage, Err *err)
 {
-    return change_one(store, stage->name,
-                      "update stage set pid=$5, start_time=$6" OWN_ATTEMPT,
+    return change_one(store, stage->name, "update stage set pid=$5, start_time=$6" OWN_ATTEMPT,
                       SQL_ARGS(ATTEMPT_ARGS, SQL_I(stage->pid), SQL_I((int64_t)stage->start_time)),
                       err);
 }
@@ -364,18 +367,19 @@ bool store_attempt_end(Store *store, const char *run, const StageRow *stage, con
                        const char *data, const char *error, Err *err)
 {
     int64_t changed = 0;
-    bool ok = sql_begin(store->sql, err) &&
-              change_one(store, stage->name,
-                         "update stage set status=$5, data=$6, error=$7, ended=$8, lease_until=0,"
-                         " read_to=$9" OWN_ATTEMPT,
-                         SQL_ARGS(ATTEMPT_ARGS, SQL_T(status), SQL_T(data), SQL_T(error),
-                                  SQL_I(clock_wall_ms()), SQL_I(stage->offset)),
-                         err) &&
-              change(store,
-                     "update attempt set status=$5, ended=$6 where run=$1 and stage=$2 and number=$3"
-                     " and token=$4",
-                     SQL_ARGS(ATTEMPT_ARGS, SQL_T(status), SQL_I(clock_wall_ms())), &changed, err) &&
-              sql_commit(store->sql, err);
+    bool ok =
+        sql_begin(store->sql, err) &&
+        change_one(store, stage->name,
+                   "update stage set status=$5, data=$6, error=$7, ended=$8, lease_until=0,"
+                   " read_to=$9" OWN_ATTEMPT,
+                   SQL_ARGS(ATTEMPT_ARGS, SQL_T(status), SQL_T(data), SQL_T(error),
+                            SQL_I(clock_wall_ms()), SQL_I(stage->offset)),
+                   err) &&
+        change(store,
+               "update attempt set status=$5, ended=$6 where run=$1 and stage=$2 and number=$3"
+               " and token=$4",
+               SQL_ARGS(ATTEMPT_ARGS, SQL_T(status), SQL_I(clock_wall_ms())), &changed, err) &&
+        sql_commit(store->sql, err);
     if (!ok)
         sql_abandon(store->sql);
     return ok;
@@ -396,8 +400,8 @@ bool store_plan(Store *store, const char *run, const char *digest, int64_t gate_
                       SQL_ARGS(SQL_T(run), SQL_T(digest), SQL_I(gate_until_ms)), err);
 }
 
-bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing, bool drop_copied,
-                RunState ended_as, Err *err)
+bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing,
+                bool drop_copied, RunState ended_as, Err *err)
 {
     return change_one(store, run,
                       "update run set cancel_asked=$2, finishing=$3, drop_copied=$4, ended_as=$5"
@@ -445,9 +449,9 @@ bool store_approvals(Store *store, Arena *arena, const char *run, ApprovalRow **
         return false;
     ApprovalRow *list = arena_array(arena, ApprovalRow, rows.count + 1);
     for (size_t i = 0; i < rows.count; i++)
-        list[i] = (ApprovalRow){sql_cell(&rows, i, 0), sql_cell(&rows, i, 1), sql_cell(&rows, i, 2),
-                                sql_cell(&rows, i, 3), sql_cell(&rows, i, 4),
-                                sql_cell_int(&rows, i, 5, 0)};
+        list[i] = (ApprovalRow){sql_cell(&rows, i, 0), sql_cell(&rows, i, 1),
+                                sql_cell(&rows, i, 2), sql_cell(&rows, i, 3),
+                                sql_cell(&rows, i, 4), sql_cell_int(&rows, i, 5, 0)};
     *ret_approvals = list;
     *ret_count = rows.count;
     return true;

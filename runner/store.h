@@ -25,8 +25,8 @@ typedef enum { RUN_FINISHING_NO, RUN_FINISHING_ASKED, RUN_FINISHING_CANCEL } Run
 
 typedef struct {
     const char *id, *migration, *repository, *commit, *blob;
-    const char *document; // the Migration as JSON
-    const char *authors;  // JSON list of identities that may not approve
+    const char *document;        // the Migration as JSON
+    const char *authors;         // JSON list of identities that may not approve
     const char *source, *target; // profile names
     const char *person, *recorded;
     const char *until; // "" to the end
@@ -58,13 +58,15 @@ typedef struct {
 bool store_open(const char *uri, Store **ret_store, Err *err);
 void store_close(Store **store); // for OWNED
 
-bool store_run_insert(Store *store, const RunRow *run, Err *err); // ERR_CONFLICT: the target is taken
+bool store_run_insert(Store *store, const RunRow *run,
+                      Err *err); // ERR_CONFLICT: the target is taken
 bool store_run_load(Store *store, Arena *arena, const char *id, RunRow *ret_run, Err *err);
 // Newest first. `state` NULL: all.
 bool store_run_list(Store *store, Arena *arena, const char *state, RunRow **ret_runs,
                     size_t *ret_count, Err *err);
 // The open run that has this target; *ret_id NULL: none.
-bool store_run_on_target(Store *store, Arena *arena, const char *target, const char **ret_id, Err *err);
+bool store_run_on_target(Store *store, Arena *arena, const char *target, const char **ret_id,
+                         Err *err);
 bool store_stages(Store *store, Arena *arena, const char *run, StageRow **ret_stages,
                   size_t *ret_count, Err *err);
 
@@ -72,7 +74,8 @@ bool store_stages(Store *store, Arena *arena, const char *run, StageRow **ret_st
 bool store_move(Store *store, const char *run, RunState from, RunEvent event, const char *waiting,
                 const char *error, RunState *ret_state, Err *err);
 // Makes `owner` ("host pid starttime") the only one who drives the run; renews. ERR_CONFLICT.
-bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(const char *owner), Err *err);
+bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(const char *owner),
+               Err *err);
 bool store_disown(Store *store, const char *run, const char *owner, Err *err);
 
 // PENDING -> RUNNING with a new attempt, lease and token; a gated stage only under a valid approval
@@ -81,16 +84,18 @@ bool store_claim(Store *store, Arena *arena, const char *run, const char *stage,
                  StageRow *ret_stage, bool *ret_claimed, Err *err);
 // The attempt's own writes. ERR_CONFLICT when it is not the current one any more.
 bool store_attempt_started(Store *store, const char *run, const StageRow *stage, Err *err);
-bool store_attempt_read(Store *store, const char *run, const StageRow *stage, Err *err); // offset, progress, lease
+bool store_attempt_read(Store *store, const char *run, const StageRow *stage,
+                        Err *err); // offset, progress, lease
 bool store_attempt_end(Store *store, const char *run, const StageRow *stage, const char *status,
                        const char *data, const char *error, Err *err);
 // Back to PENDING: a lost attempt that is tried again, or a retry.
 bool store_stage_reset(Store *store, const char *run, const char *stage, Err *err);
 
 bool store_plan(Store *store, const char *run, const char *digest, int64_t gate_until_ms, Err *err);
-bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing, bool drop_copied,
-                RunState ended_as, Err *err);
-bool store_retry(Store *store, const char *run, Err *err); // failed and canceled stages PENDING, no until
+bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing,
+                bool drop_copied, RunState ended_as, Err *err);
+bool store_retry(Store *store, const char *run,
+                 Err *err); // failed and canceled stages PENDING, no until
 
 typedef struct {
     const char *person, *recorded, *decision, *digest, *comment;

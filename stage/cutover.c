@@ -80,6 +80,7 @@ typedef struct {
     int number;   // newest in the journals
     int attempts; // of this stage
     bool committed;
+    bool rearm; // the way back was stopped by an attempt that ended in doubt
 } Attempts;
 
 static void attempts_done(Attempts *attempts)
@@ -106,7 +107,22 @@ static bool guardian_lost(Cutover *cutover, Attempts *attempts, Err *failed, Err
                         err))
         return false;
     attempts->committed = found == FOUND_COMMITTED;
+    attempts->rearm = found == FOUND_UNDONE;
     return true;
+}
+
+// After an attempt in doubt: what stands on the other side is found out and undone, and a fresh lane
+// leads back; the guardian has to see it.
+static bool arm_anew(Cutover *cutover, Attempts *attempts, Err *err)
+{
+    SwitchFound found = FOUND_NOTHING;
+    guardian_end(&attempts->guardian);
+    if (!switch_recover(cutover->request, "forward", cutover->arena, &found, &attempts->number,
+                        err))
+        return false;
+    attempts->rearm = false;
+    attempts->committed = found == FOUND_COMMITTED;
+    return attempts->committed || cutover_reverse_arm(cutover, err);
 }
 
 static bool outcome_take(Cutover *cutover, Attempts *attempts, const SwitchOutcome *outcome,
@@ -118,6 +134,7 @@ static bool outcome_take(Cutover *cutover, Attempts *attempts, const SwitchOutco
     if (outcome->outcome == SWITCH_NEEDS_OPERATOR)
         return operator_error(report, err);
     attempts->committed = outcome->outcome == SWITCH_COMMITTED;
+    attempts->rearm = json_get_bool(report, "rearm", false);
     json_to_err(json_object_get(report, "error"), &why);
     if (!attempts->committed)
         log_write(LOG_WARNING, "attempt was undone; clients went on where they were", why.hint,
@@ -165,6 +182,10 @@ static bool attempts_run(Cutover *cutover, int number, Err *err)
         if (attempts.attempts > 0 && !wait_with_jitter(cutover->arena, err))
             return false;
         err_clear(&last);
+        if (attempts.rearm && !arm_anew(cutover, &attempts, err))
+            return false;
+        if (attempts.committed)
+            break;
         if (!attempt_once(cutover, &attempts, &last, err))
             return false;
     }

@@ -172,6 +172,7 @@ static bool lane_make(Cutover *cutover, Secret conninfo, Err *err)
 bool cutover_reverse_arm(Cutover *cutover, Err *err)
 {
     bool logical = false;
+    cutover->armed = false;
     Secret conninfo = {0};
     Err why = {0};
     if (!wal_is_logical(cutover->target, cutover->arena, &logical, err))

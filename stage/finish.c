@@ -32,8 +32,8 @@ typedef struct {
 static void removed(Finish *finish, const char *kind, const char *side, const char *name)
 {
     log_info("removed", LOG_STR("kind", kind), LOG_STR("side", side), LOG_STR("name", name));
-    (void)json_array_append_new(finish->removed,
-                                json_pack("{s:s, s:s, s:s}", "kind", kind, "side", side, "name", name));
+    (void)json_array_append_new(
+        finish->removed, json_pack("{s:s, s:s, s:s}", "kind", kind, "side", side, "name", name));
 }
 
 static bool side_look(Finish *finish, Side *side, Err *err)
@@ -44,7 +44,8 @@ static bool side_look(Finish *finish, Side *side, Err *err)
         return false;
     if (!exists)
         return true;
-    if (!connection_run(side->connection, finish->arena, "SELECT run FROM gybe.owner", NULL, 0, &rows, err))
+    if (!connection_run(side->connection, finish->arena, "SELECT run FROM gybe.owner", NULL, 0,
+                        &rows, err))
         return false;
     side->ours = rows.count == 0 || strcmp(pg_cell(&rows, 0, 0), finish->request->run) == 0;
     if (side->ours)
@@ -61,7 +62,8 @@ static bool each_named(Finish *finish, Side *side, const char *text, Dropper dro
 {
     PgRows rows;
     const char *pattern = arena_printf(finish->arena, "%s%%", finish->prefix);
-    if (!connection_run(side->connection, finish->arena, text, (const char *[]){pattern}, 1, &rows, err))
+    if (!connection_run(side->connection, finish->arena, text, (const char *[]){pattern}, 1, &rows,
+                        err))
         return false;
     for (size_t i = 0; i < rows.count; i++)
         if (!drop(finish, side, pg_cell(&rows, i, 0), err))
@@ -103,7 +105,8 @@ static bool lanes_remove(Finish *finish, Side *sides, Err *err)
         const char *text;
         Dropper drop;
     } kinds[] = {
-        {"SELECT subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid=s.subdbid"
+        {"SELECT subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON "
+         "d.oid=s.subdbid"
          " WHERE d.datname=current_database() AND subname LIKE $1",
          drop_subscription},
         {"SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database=current_database()"
@@ -121,7 +124,8 @@ static bool lanes_remove(Finish *finish, Side *sides, Err *err)
 static bool role_drop(Finish *finish, Side *side, const char *role, Err *err)
 {
     PgRows rows;
-    if (!connection_run(side->connection, finish->arena, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
+    if (!connection_run(side->connection, finish->arena,
+                        "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
                         (const char *[]){role}, 1, &rows, err) ||
         (rows.count > 0 &&
          !connection_exec(side->connection, err, "DROP OWNED BY %1$s; DROP ROLE %1$s",
@@ -160,7 +164,8 @@ static bool made_extensions_drop(Finish *finish, Side *target, Err *err)
 {
     PgRows rows;
     if (!connection_run(target->connection, finish->arena,
-                        "SELECT subject FROM gybe.restore WHERE kind='extension'", NULL, 0, &rows, err))
+                        "SELECT subject FROM gybe.restore WHERE kind='extension'", NULL, 0, &rows,
+                        err))
         return false;
     for (size_t i = 0; i < rows.count; i++)
         if (!connection_exec(target->connection, err, "DROP EXTENSION IF EXISTS %s CASCADE",
@@ -176,7 +181,8 @@ static bool switched(Finish *finish, const Side *target, bool *ret_switched, Err
     *ret_switched = false;
     if (!target->ours)
         return true;
-    if (!journal_read(target->connection, finish->request, "forward", finish->arena, &number, &decision, err))
+    if (!journal_read(target->connection, finish->request, "forward", finish->arena, &number,
+                      &decision, err))
         return false;
     *ret_switched = decision == DECISION_TARGET;
     return true;
@@ -191,10 +197,12 @@ static bool copy_drop(Finish *finish, Side *sides, Err *err)
     if (!switched(finish, &sides[1], &serves, err))
         return false;
     if (serves) {
-        (void)err_set(err, ERR_CONFLICT, "the applications use the target: its tables are not dropped");
+        (void)err_set(err, ERR_CONFLICT,
+                      "the applications use the target: its tables are not dropped");
         return err_hint(err, "gybe finish %s without --drop-copied", finish->request->run);
     }
-    if (!catalog_read(sides[0].connection, &finish->request->migration.scope, finish->arena, &catalog, err) ||
+    if (!catalog_read(sides[0].connection, &finish->request->migration.scope, finish->arena,
+                      &catalog, err) ||
         !schema_drop_copied(sides[1].connection, &catalog, finish->arena, err) ||
         !made_extensions_drop(finish, &sides[1], err))
         return false;
@@ -237,7 +245,8 @@ bool stage_finish(StageContext *context, json_t **ret_data, Err *err)
     bool was_switched = false;
     if (!side_open(&request->source, "source", "finish", &finish.source, err) ||
         !side_open(&request->target, "target", "finish", &finish.target, err)) {
-        return err_hint(err, "nothing was removed; when both sides answer again: gybe finish %s", request->run);
+        return err_hint(err, "nothing was removed; when both sides answer again: gybe finish %s",
+                        request->run);
     }
     Side sides[2] = {{finish.source, "source", false}, {finish.target, "target", false}};
     if (!finish_all(&finish, sides, &was_switched, err))

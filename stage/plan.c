@@ -10,16 +10,16 @@
 
 #include <string.h>
 
-void plan_finding(Plan *plan, FindingLevel level, const char *id, const char *subject, const char *remedy,
-                  const char *format, ...)
+void plan_finding(Plan *plan, FindingLevel level, const char *id, const char *subject,
+                  const char *remedy, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     const char *message = arena_vprintf(plan->arena, format, args);
     va_end(args);
     json_t *list = level == FINDING_BLOCKER ? plan->blockers : plan->warnings;
-    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "id", id, "subject", subject, "message",
-                                                message, "remedy", remedy));
+    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "id", id, "subject",
+                                                subject, "message", message, "remedy", remedy));
     log_write(level == FINDING_BLOCKER ? LOG_ERROR : LOG_WARNING,
               arena_printf(plan->arena, "%s: %s: %s", id, subject, message), remedy, LOG_FIELDS());
 }
@@ -43,8 +43,8 @@ static json_t *tables_json(const Plan *plan, int64_t *ret_bytes)
         (void)json_array_append_new(
             list, json_pack("{s:s, s:I, s:I, s:s, s:s, s:b}", "name", table->qualified, "bytes",
                             (json_int_t)table->bytes, "rows", (json_int_t)table->rows, "identity",
-                            identity_names[table->identity], "copy", format_of(table), "partitioned",
-                            table->kind == 'p'));
+                            identity_names[table->identity], "copy", format_of(table),
+                            "partitioned", table->kind == 'p'));
     }
     return list;
 }
@@ -71,8 +71,9 @@ static json_t *objects_json(const Plan *plan)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < plan->catalog.object_count; i++)
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "kind", plan->catalog.objects[i].kind,
-                                                    "schema", plan->catalog.objects[i].schema, "name",
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "kind",
+                                                    plan->catalog.objects[i].kind, "schema",
+                                                    plan->catalog.objects[i].schema, "name",
                                                     plan->catalog.objects[i].name));
     return list;
 }
@@ -81,8 +82,9 @@ static json_t *roles_json(const Plan *plan)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < plan->role_count; i++)
-        (void)json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "name", plan->roles[i].name, "login",
-                                                    plan->roles[i].login, "on_target", plan->roles[i].on_target));
+        (void)json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "name", plan->roles[i].name,
+                                                    "login", plan->roles[i].login, "on_target",
+                                                    plan->roles[i].on_target));
     return list;
 }
 
@@ -90,10 +92,11 @@ static const char *sentence(const Plan *plan, int64_t bytes)
 {
     const StageRequest *request = plan->request;
     const char *move = arena_printf(
-        plan->arena, "move %zu tables (%s) of database %s from PostgreSQL %s at %s to PostgreSQL %s at %s",
+        plan->arena,
+        "move %zu tables (%s) of database %s from PostgreSQL %s at %s to PostgreSQL %s at %s",
         plan->catalog.table_count, size_human(plan->arena, bytes), plan->source_identity.database,
-        plan->source_identity.server_version, request->source.name, plan->target_identity.server_version,
-        request->target.name);
+        plan->source_identity.server_version, request->source.name,
+        plan->target_identity.server_version, request->target.name);
     if (request->traffic.name == NULL)
         return arena_printf(plan->arena, "%s; no traffic is switched", move);
     return arena_printf(plan->arena, "%s; applications are held for at most %s", move,
@@ -105,14 +108,16 @@ static bool data_make(Plan *plan, json_t **ret_data, Err *err)
     json_t *resolved = NULL;
     char digest[SHA256_HEX_BYTES];
     int64_t bytes = 0;
-    if (!plan_resolve(plan->request, plan->source, plan->target, &plan->catalog, plan->arena, &resolved, digest, err))
+    if (!plan_resolve(plan->request, plan->source, plan->target, &plan->catalog, plan->arena,
+                      &resolved, digest, err))
         return false;
     json_t *tables = tables_json(plan, &bytes);
-    *ret_data = json_pack("{s:s, s:s, s:o, s:O, s:O, s:o, s:o, s:o, s:o, s:o, s:I}", "sentence",
-                          sentence(plan, bytes), "digest", digest, "resolved", resolved, "blockers",
-                          plan->blockers, "warnings", plan->warnings, "tables", tables, "sequences",
-                          sequences_json(plan), "objects", object_counts(plan), "object_list",
-                          objects_json(plan), "roles", roles_json(plan), "total_bytes", (json_int_t)bytes);
+    *ret_data =
+        json_pack("{s:s, s:s, s:o, s:O, s:O, s:o, s:o, s:o, s:o, s:o, s:I}", "sentence",
+                  sentence(plan, bytes), "digest", digest, "resolved", resolved, "blockers",
+                  plan->blockers, "warnings", plan->warnings, "tables", tables, "sequences",
+                  sequences_json(plan), "objects", object_counts(plan), "object_list",
+                  objects_json(plan), "roles", roles_json(plan), "total_bytes", (json_int_t)bytes);
     return true;
 }
 
@@ -123,9 +128,10 @@ static bool look(Plan *plan, Err *err)
            side_open(&request->target, "target", "plan", &plan->target, err) &&
            catalog_identity(plan->source, plan->arena, &plan->source_identity, err) &&
            catalog_identity(plan->target, plan->arena, &plan->target_identity, err) &&
-           catalog_read(plan->source, &request->migration.scope, plan->arena, &plan->catalog, err) &&
-           roles_needed(plan->source, plan->target, request, &plan->catalog, plan->arena, &plan->roles,
-                        &plan->role_count, err) &&
+           catalog_read(plan->source, &request->migration.scope, plan->arena, &plan->catalog,
+                        err) &&
+           roles_needed(plan->source, plan->target, request, &plan->catalog, plan->arena,
+                        &plan->roles, &plan->role_count, err) &&
            plan_check_all(plan, err) && plan_try_rights(plan, err);
 }
 
@@ -142,7 +148,10 @@ bool stage_plan(StageContext *context, json_t **ret_data, Err *err)
     OWNED(plan_done) Plan plan = {.request = context->request, .arena = context->arena};
     plan.blockers = json_array();
     plan.warnings = json_array();
-    Progress progress = {.text = "reading both databases", .done_bytes = -1, .total_bytes = -1, .done_rows = -1,
+    Progress progress = {.text = "reading both databases",
+                         .done_bytes = -1,
+                         .total_bytes = -1,
+                         .done_rows = -1,
                          .eta_s = -1};
     if (!wire_progress(&progress, err) || !look(&plan, err) || !data_make(&plan, ret_data, err))
         return false;
@@ -151,8 +160,8 @@ bool stage_plan(StageContext *context, json_t **ret_data, Err *err)
         return true;
     const json_t *first = json_array_get(plan.blockers, 0);
     err->exit_code = 1;
-    (void)err_set(err, ERR_CONFLICT, "%zu blocker%s; the first: %s: %s: %s", blockers, blockers == 1 ? "" : "s",
-                  json_get_string(first, "id", ""), json_get_string(first, "subject", ""),
-                  json_get_string(first, "message", ""));
+    (void)err_set(err, ERR_CONFLICT, "%zu blocker%s; the first: %s: %s: %s", blockers,
+                  blockers == 1 ? "" : "s", json_get_string(first, "id", ""),
+                  json_get_string(first, "subject", ""), json_get_string(first, "message", ""));
     return err_hint(err, "%s", json_get_string(first, "remedy", ""));
 }

@@ -20,8 +20,9 @@ typedef struct {
 typedef enum { FINDING_WARNING, FINDING_BLOCKER } FindingLevel;
 
 // {"id","subject","message","remedy"}; also a log line.
-__attribute__((format(printf, 6, 7))) void plan_finding(Plan *plan, FindingLevel level, const char *id,
-                                                        const char *subject, const char *remedy,
-                                                        const char *format, ...);
+__attribute__((format(printf, 6, 7))) void plan_finding(Plan *plan, FindingLevel level,
+                                                        const char *id, const char *subject,
+                                                        const char *remedy, const char *format,
+                                                        ...);
 bool plan_check_all(Plan *plan, Err *err);  // false only when looking itself failed
 bool plan_try_rights(Plan *plan, Err *err); // likewise

@@ -9,10 +9,11 @@ enum { ENGINE_BEHAVIOUR = 1 };
 
 static json_t *identity_json(const ConnectionProfile *profile, const DatabaseIdentity *identity)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "profile", profile->name, "environment",
-                     profile->environment, "system_identifier", identity->system_identifier, "database",
-                     identity->database, "server_version", identity->server_version, "encoding",
-                     identity->encoding, "collate", identity->collate, "ctype", identity->ctype);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "profile", profile->name,
+                     "environment", profile->environment, "system_identifier",
+                     identity->system_identifier, "database", identity->database, "server_version",
+                     identity->server_version, "encoding", identity->encoding, "collate",
+                     identity->collate, "ctype", identity->ctype);
 }
 
 static json_t *objects_json(const Catalog *catalog)
@@ -27,7 +28,8 @@ static json_t *objects_json(const Catalog *catalog)
     json_t *others = json_array();
     for (size_t i = 0; i < catalog->object_count; i++)
         (void)json_array_append_new(others, json_sprintf("%s %s.%s", catalog->objects[i].kind,
-                                                         catalog->objects[i].schema, catalog->objects[i].name));
+                                                         catalog->objects[i].schema,
+                                                         catalog->objects[i].name));
     return json_pack("{s:o, s:o, s:o}", "tables", tables, "sequences", sequences, "others", others);
 }
 
@@ -40,7 +42,8 @@ static json_t *traffic_json(const TrafficProfile *traffic)
     for (size_t i = 0; i < traffic->databases.count; i++)
         (void)json_array_append_new(databases, json_string(traffic->databases.items[i]));
     return json_pack("{s:s?, s:s?, s:o, s:o, s:i}", "profile", traffic->name, "kind", traffic->kind,
-                     "app_roles", roles, "databases", databases, "poolers", (int)traffic->pooler_count);
+                     "app_roles", roles, "databases", databases, "poolers",
+                     (int)traffic->pooler_count);
 }
 
 bool plan_resolve(const StageRequest *request, Connection *source, Connection *target,
@@ -51,12 +54,13 @@ bool plan_resolve(const StageRequest *request, Connection *source, Connection *t
     DatabaseIdentity to;
     if (!catalog_identity(source, arena, &from, err) || !catalog_identity(target, arena, &to, err))
         return false;
-    OWNED(json_done) json_t *resolved = json_pack(
-        "{s:i, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o, s:o}", "engine", ENGINE_BEHAVIOUR, "repository",
-        request->repository, "commit", request->commit, "blob", request->blob, "migration",
-        migration_to_json(&request->migration), "source", identity_json(&request->source, &from), "target",
-        identity_json(&request->target, &to), "traffic", traffic_json(&request->traffic), "objects",
-        objects_json(catalog));
+    OWNED(json_done)
+    json_t *resolved = json_pack(
+        "{s:i, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o, s:o}", "engine", ENGINE_BEHAVIOUR,
+        "repository", request->repository, "commit", request->commit, "blob", request->blob,
+        "migration", migration_to_json(&request->migration), "source",
+        identity_json(&request->source, &from), "target", identity_json(&request->target, &to),
+        "traffic", traffic_json(&request->traffic), "objects", objects_json(catalog));
     const char *text = json_text(arena, resolved);
     if (!crypto_sha256_hex(text, strlen(text), ret_digest, err))
         return false;

@@ -11,7 +11,8 @@
 // false: refused, with the reason in `reason`.
 static bool may(Connection *connection, const char *text, Err *reason)
 {
-    bool ok = connection_exec(connection, reason, "BEGIN") && connection_exec(connection, reason, "%s", text);
+    bool ok = connection_exec(connection, reason, "BEGIN") &&
+              connection_exec(connection, reason, "%s", text);
     Err ignored = {0};
     (void)connection_exec(connection, &ignored, "ROLLBACK");
     return ok;
@@ -21,7 +22,8 @@ static void try_schema(Plan *plan, Connection *connection, const char *side)
 {
     Err reason = {0};
     if (!may(connection, "CREATE SCHEMA IF NOT EXISTS gybe", &reason))
-        plan_finding(plan, FINDING_BLOCKER, "RIGHT-SCHEMA", side, "GRANT CREATE ON DATABASE ... TO the profile's user",
+        plan_finding(plan, FINDING_BLOCKER, "RIGHT-SCHEMA", side,
+                     "GRANT CREATE ON DATABASE ... TO the profile's user",
                      "schema gybe cannot be made: %s", reason.message);
 }
 
@@ -31,12 +33,14 @@ static void try_publication(Plan *plan)
         const Table *table = &plan->catalog.tables[i];
         Err reason = {0};
         if (may(plan->source,
-                arena_printf(plan->arena, "CREATE PUBLICATION gybe_try FOR TABLE ONLY %s", table->qualified),
+                arena_printf(plan->arena, "CREATE PUBLICATION gybe_try FOR TABLE ONLY %s",
+                             table->qualified),
                 &reason) ||
             table->unlogged)
             continue;
         plan_finding(plan, FINDING_BLOCKER, "RIGHT-PUBLISH", table->qualified,
-                     "make the profile's user a member of the table's owner, and grant it CREATE on the database",
+                     "make the profile's user a member of the table's owner, and grant it CREATE "
+                     "on the database",
                      "the table cannot be published: %s", reason.message);
     }
 }
@@ -46,11 +50,16 @@ static void try_read(Plan *plan)
     for (size_t i = 0; i < plan->catalog.table_count; i++) {
         const Table *table = &plan->catalog.tables[i];
         Err reason = {0};
-        if (!may(plan->source, arena_printf(plan->arena, "SELECT FROM ONLY %s LIMIT 0", table->qualified), &reason))
-            plan_finding(plan, FINDING_BLOCKER,
-                         strcmp(reason.sqlstate, "42501") == 0 && table->row_security ? "ROW-SECURITY" : "RIGHT-READ",
-                         table->qualified, "grant the profile's user SELECT, and BYPASSRLS where row security applies",
-                         "the table cannot be read in full: %s", reason.message);
+        if (!may(plan->source,
+                 arena_printf(plan->arena, "SELECT FROM ONLY %s LIMIT 0", table->qualified),
+                 &reason))
+            plan_finding(
+                plan, FINDING_BLOCKER,
+                strcmp(reason.sqlstate, "42501") == 0 && table->row_security ? "ROW-SECURITY"
+                                                                             : "RIGHT-READ",
+                table->qualified,
+                "grant the profile's user SELECT, and BYPASSRLS where row security applies",
+                "the table cannot be read in full: %s", reason.message);
     }
 }
 
@@ -65,9 +74,10 @@ static bool try_replication(Plan *plan, Err *err)
         *err = reason;
         return false;
     }
-    plan_finding(plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
-                 "ALTER ROLE ... REPLICATION (on RDS: GRANT rds_replication), and a pg_hba.conf line",
-                 "no replication connection to the source: %s", reason.message);
+    plan_finding(
+        plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
+        "ALTER ROLE ... REPLICATION (on RDS: GRANT rds_replication), and a pg_hba.conf line",
+        "no replication connection to the source: %s", reason.message);
     return true;
 }
 
@@ -85,13 +95,16 @@ static void try_subscription(Plan *plan, Connection *subscriber, const Connectio
 {
     Err reason = {0};
     const char *conninfo = pg_literal(plan->arena, publisher->peer_uri.reveal);
-    bool ok = peer_answers(publisher, &reason) &&
-              may(subscriber,
-                  arena_printf(plan->arena,
-                               "SET LOCAL log_min_messages=%s; CREATE SUBSCRIPTION gybe_try CONNECTION %s PUBLICATION"
-                               " gybe_try WITH (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
-                               "'panic'", conninfo),
-                  &reason);
+    bool ok =
+        peer_answers(publisher, &reason) &&
+        may(subscriber,
+            arena_printf(
+                plan->arena,
+                "SET LOCAL log_min_messages=%s; CREATE SUBSCRIPTION gybe_try CONNECTION %s "
+                "PUBLICATION"
+                " gybe_try WITH (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
+                "'panic'", conninfo),
+            &reason);
     if (!ok && strstr(reason.message, "log_min_messages") != NULL) {
         err_clear(&reason); // only superusers may change that: then without
         ok = may(subscriber,
@@ -102,11 +115,12 @@ static void try_subscription(Plan *plan, Connection *subscriber, const Connectio
                  &reason);
     }
     if (!ok)
-        plan_finding(plan, level, id, publisher->name,
-                     "before 16 CREATE SUBSCRIPTION needs a superuser (RDS: rds_superuser), from 16 on "
-                     "pg_create_subscription; and each server must reach the other (peerUri)",
-                     "%s cannot subscribe to %s: %s%s", connection_what(subscriber), publisher->name,
-                     reason.message, consequence);
+        plan_finding(
+            plan, level, id, publisher->name,
+            "before 16 CREATE SUBSCRIPTION needs a superuser (RDS: rds_superuser), from 16 on "
+            "pg_create_subscription; and each server must reach the other (peerUri)",
+            "%s cannot subscribe to %s: %s%s", connection_what(subscriber), publisher->name,
+            reason.message, consequence);
 }
 
 static void try_fence(Plan *plan, Connection *connection, const char *side)
@@ -116,14 +130,16 @@ static void try_fence(Plan *plan, Connection *connection, const char *side)
         PgRows rows;
         Err reason = {0};
         const char *quoted = pg_identifier(plan->arena, roles->items[i]);
-        if (!connection_run(connection, plan->arena, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
+        if (!connection_run(connection, plan->arena,
+                            "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
                             (const char *[]){roles->items[i]}, 1, &rows, &reason) ||
             rows.count == 0)
             continue; // its absence is a finding of its own
         if (!may(connection, arena_printf(plan->arena, "ALTER ROLE %s NOLOGIN", quoted), &reason))
-            plan_finding(plan, FINDING_BLOCKER, "RIGHT-FENCE", roles->items[i],
-                         "grant the profile's user CREATEROLE (from 16 on with ADMIN OPTION on the role)",
-                         "the role cannot be fenced on the %s: %s", side, reason.message);
+            plan_finding(
+                plan, FINDING_BLOCKER, "RIGHT-FENCE", roles->items[i],
+                "grant the profile's user CREATEROLE (from 16 on with ADMIN OPTION on the role)",
+                "the role cannot be fenced on the %s: %s", side, reason.message);
     }
 }
 
@@ -132,8 +148,8 @@ static void try_tools(Plan *plan)
     SchemaTools tools;
     Err reason = {0};
     if (!schema_tools(plan->source_identity.version, plan->arena, &tools, &reason))
-        plan_finding(plan, FINDING_BLOCKER, "PG-DUMP", plan->source_identity.server_version, reason.hint, "%s",
-                     reason.message);
+        plan_finding(plan, FINDING_BLOCKER, "PG-DUMP", plan->source_identity.server_version,
+                     reason.hint, "%s", reason.message);
 }
 
 bool plan_try_rights(Plan *plan, Err *err)
@@ -145,7 +161,8 @@ bool plan_try_rights(Plan *plan, Err *err)
     try_publication(plan);
     if (!try_replication(plan, err))
         return false;
-    try_subscription(plan, plan->target, &plan->request->source, FINDING_BLOCKER, "RIGHT-SUBSCRIBE", "");
+    try_subscription(plan, plan->target, &plan->request->source, FINDING_BLOCKER, "RIGHT-SUBSCRIBE",
+                     "");
     if (plan->request->traffic.name != NULL) {
         try_subscription(plan, plan->source, &plan->request->target, FINDING_WARNING, "NO-WAY-BACK",
                          ": there will be no way back by replication");

@@ -30,7 +30,8 @@ static bool lane_newest(Replicate *replicate, Lane *ret_lane, Err *err)
 {
     Lane *lanes = NULL;
     size_t count = 0;
-    if (!lane_list(replicate->target, replicate->request, "forward", replicate->arena, &lanes, &count, err))
+    if (!lane_list(replicate->target, replicate->request, "forward", replicate->arena, &lanes,
+                   &count, err))
         return false;
     *ret_lane = count > 0 ? lanes[count - 1] : (Lane){0};
     return true;
@@ -88,16 +89,18 @@ static bool target_fence(Replicate *replicate, Err *err)
         return true;
     return fence_prepare(replicate->target, replicate->request, replicate->arena, &plan, err) &&
            fence_raise(replicate->target, plan, replicate->arena, err) &&
-           fence_clear(replicate->target, plan, clock_monotonic_ms() + FENCE_CLEAR_MS, replicate->arena, err);
+           fence_clear(replicate->target, plan, clock_monotonic_ms() + FENCE_CLEAR_MS,
+                       replicate->arena, err);
 }
 
 static bool next_label(Replicate *replicate, const char **ret_label, Err *err)
 {
     PgRows rows;
-    if (!connection_run(replicate->target, replicate->arena,
-                        "SELECT coalesce(max(pg_catalog.substr(label, 2)::int), 0) + 1 FROM gybe.lane"
-                        " WHERE label LIKE 'f%'",
-                        NULL, 0, &rows, err))
+    if (!connection_run(
+            replicate->target, replicate->arena,
+            "SELECT coalesce(max(pg_catalog.substr(label, 2)::int), 0) + 1 FROM gybe.lane"
+            " WHERE label LIKE 'f%'",
+            NULL, 0, &rows, err))
         return false;
     *ret_label = arena_printf(replicate->arena, "f%s", pg_cell(&rows, 0, 0));
     return true;
@@ -118,7 +121,8 @@ static bool lane_open(Replicate *replicate, char **ret_snapshot, Err *err)
            journal_marker_table(replicate->target, lane->marker, err) &&
            lane_publish(replicate->source, lane, &replicate->catalog, false, err) &&
            lane_record(replicate->target, lane, "forward", NULL, err) &&
-           side_open_replication(&replicate->request->source, "source", "slot", &replicate->slot, err) &&
+           side_open_replication(&replicate->request->source, "source", "slot", &replicate->slot,
+                                 err) &&
            lane_slot_create(replicate->slot, lane, replicate->arena, ret_snapshot, &lsn, err) &&
            lane_record(replicate->target, lane, "forward", lsn, err);
 }
@@ -130,8 +134,10 @@ static bool catalog_in_snapshot(Replicate *replicate, const char *snapshot, Err 
     OWNED(connection_close) Connection *reader = NULL;
     Catalog seen;
     if (!side_open(&replicate->request->source, "source", "catalog", &reader, err) ||
-        !connection_exec(reader, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
-                         pg_literal(replicate->arena, snapshot)) ||
+        !connection_exec(
+            reader, err,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+            pg_literal(replicate->arena, snapshot)) ||
         !catalog_read(reader, &replicate->request->migration.scope, replicate->arena, &seen, err))
         return false;
     bool same = seen.table_count == replicate->catalog.table_count;
@@ -140,7 +146,8 @@ static bool catalog_in_snapshot(Replicate *replicate, const char *snapshot, Err 
         same = before != NULL && strcmp(before->fingerprint, seen.tables[i].fingerprint) == 0;
     }
     if (!same) {
-        (void)err_set(err, ERR_TRANSIENT, "the source's tables changed while the copy was being started");
+        (void)err_set(err, ERR_TRANSIENT,
+                      "the source's tables changed while the copy was being started");
         return err_hint(err, "no DDL on the source during a migration; start again");
     }
     replicate->catalog = seen;
@@ -155,8 +162,11 @@ static bool copy_progress(void *context, int64_t done_bytes, int64_t done_rows, 
     int64_t elapsed_ms = clock_monotonic_ms() - replicate->copy_started_ms;
     int64_t total = replicate->total_bytes > done_bytes ? replicate->total_bytes : done_bytes;
     int64_t eta_s = done_bytes > 0 ? (total - done_bytes) / 1000 * elapsed_ms / done_bytes : -1;
-    Progress progress = {.text = "copying tables", .done_bytes = done_bytes, .total_bytes = total,
-                         .done_rows = done_rows, .eta_s = eta_s};
+    Progress progress = {.text = "copying tables",
+                         .done_bytes = done_bytes,
+                         .total_bytes = total,
+                         .done_rows = done_rows,
+                         .eta_s = eta_s};
     return wire_progress(&progress, err) && replicate_guard(replicate, err);
 }
 
@@ -183,8 +193,8 @@ static bool identities_note(Replicate *replicate, Err *err)
 {
     PgRows rows;
     if (!connection_run(replicate->source, replicate->arena,
-                        "SELECT subject, previous FROM gybe.restore WHERE kind='identity'", NULL, 0, &rows,
-                        err))
+                        "SELECT subject, previous FROM gybe.restore WHERE kind='identity'", NULL, 0,
+                        &rows, err))
         return false;
     for (size_t i = 0; i < rows.count; i++) {
         const char *values[] = {pg_cell(&rows, i, 0), pg_cell(&rows, i, 1)};
@@ -199,7 +209,8 @@ static bool identities_note(Replicate *replicate, Err *err)
 
 static bool sentence(const char *text, Err *err)
 {
-    Progress progress = {.text = text, .done_bytes = -1, .total_bytes = -1, .done_rows = -1, .eta_s = -1};
+    Progress progress = {
+        .text = text, .done_bytes = -1, .total_bytes = -1, .done_rows = -1, .eta_s = -1};
     return wire_progress(&progress, err);
 }
 
@@ -208,7 +219,8 @@ static bool indexes_build(Replicate *replicate, const SchemaTools *tools, Err *e
     int64_t started = clock_monotonic_ms();
     if (!sentence("building indexes and constraints", err) ||
         !schema_restore_after(tools, replicate->request, replicate->archive,
-                              (int)replicate->request->migration.replicate.jobs, replicate->arena, err) ||
+                              (int)replicate->request->migration.replicate.jobs, replicate->arena,
+                              err) ||
         !sentence("analysing tables", err) || !connection_exec(replicate->target, err, "ANALYZE") ||
         !identities_note(replicate, err))
         return false;
@@ -228,19 +240,24 @@ static bool copy_in_snapshot(Replicate *replicate, const SchemaTools *tools, Err
     char *snapshot = NULL;
     const Lane *lane = &replicate->lane;
     const char *tmp = getenv("TMPDIR");
-    replicate->archive = arena_printf(replicate->arena, "%s/gybe-schema-%s-%d", tmp != NULL ? tmp : "/tmp",
-                                      replicate->request->run, (int)getpid());
-    bool ok = sentence("opening the replication slot", err) && lane_open(replicate, &snapshot, err) &&
-              catalog_in_snapshot(replicate, snapshot, err) && sentence("copying the schema", err) &&
-              schema_prepare(replicate->source, replicate->target, replicate->request, &replicate->catalog,
-                             replicate->arena, err) &&
-              schema_dump(tools, replicate->request, &replicate->catalog, snapshot, replicate->archive,
-                          replicate->arena, err) &&
-              schema_restore_before(tools, replicate->request, replicate->archive, replicate->arena, err) &&
-              copy_tables(replicate, snapshot, err) && lane_state(replicate->target, lane, "copied", err);
-    connection_close(&replicate->slot); // the snapshot pins the source's xmin no longer than the copy
+    replicate->archive =
+        arena_printf(replicate->arena, "%s/gybe-schema-%s-%d", tmp != NULL ? tmp : "/tmp",
+                     replicate->request->run, (int)getpid());
+    bool ok =
+        sentence("opening the replication slot", err) && lane_open(replicate, &snapshot, err) &&
+        catalog_in_snapshot(replicate, snapshot, err) && sentence("copying the schema", err) &&
+        schema_prepare(replicate->source, replicate->target, replicate->request,
+                       &replicate->catalog, replicate->arena, err) &&
+        schema_dump(tools, replicate->request, &replicate->catalog, snapshot, replicate->archive,
+                    replicate->arena, err) &&
+        schema_restore_before(tools, replicate->request, replicate->archive, replicate->arena,
+                              err) &&
+        copy_tables(replicate, snapshot, err) && lane_state(replicate->target, lane, "copied", err);
+    connection_close(
+        &replicate->slot); // the snapshot pins the source's xmin no longer than the copy
     return ok && indexes_build(replicate, tools, err) &&
-           lane_state(replicate->target, lane, "indexed", err) && FAILPOINT("replicate.indexed", err);
+           lane_state(replicate->target, lane, "indexed", err) &&
+           FAILPOINT("replicate.indexed", err);
 }
 
 static bool subscribe(Replicate *replicate, Err *err)
@@ -248,8 +265,8 @@ static bool subscribe(Replicate *replicate, Err *err)
     Secret conninfo;
     return sentence("attaching the subscription", err) &&
            lane_drop_subscription(replicate->target, &replicate->lane, err) &&
-           lane_login(replicate->source, replicate->request, &replicate->request->source, replicate->arena,
-                      &conninfo, err) &&
+           lane_login(replicate->source, replicate->request, &replicate->request->source,
+                      replicate->arena, &conninfo, err) &&
            lane_subscribe(replicate->target, &replicate->lane, conninfo, err) &&
            lane_state(replicate->target, &replicate->lane, "following", err);
 }
@@ -280,9 +297,10 @@ static bool copy_or_go_on(Replicate *replicate, Err *err)
 static json_t *data_of(const Replicate *replicate)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:i, s:[{s:s, s:s}], s:I, s:f, s:f}", "copied_bytes",
-                     (json_int_t)replicate->report.bytes, "copied_rows", (json_int_t)replicate->report.rows,
-                     "copy_ms", (json_int_t)replicate->copy_ms, "index_ms", (json_int_t)replicate->index_ms,
-                     "tables", replicate->report.tables, "lanes", "label", replicate->lane.label, "name",
+                     (json_int_t)replicate->report.bytes, "copied_rows",
+                     (json_int_t)replicate->report.rows, "copy_ms", (json_int_t)replicate->copy_ms,
+                     "index_ms", (json_int_t)replicate->index_ms, "tables",
+                     replicate->report.tables, "lanes", "label", replicate->lane.label, "name",
                      replicate->lane.name, "lag_bytes", (json_int_t)replicate->lag_bytes, "lag_s",
                      replicate->lag_s, "round_trip_ms", replicate->round_trip_ms);
 }
@@ -297,23 +315,26 @@ static void replicate_done(Replicate *replicate)
 
 bool stage_replicate(StageContext *context, json_t **ret_data, Err *err)
 {
-    OWNED(replicate_done) Replicate replicate = {.request = context->request, .arena = context->arena};
+    OWNED(replicate_done)
+    Replicate replicate = {.request = context->request, .arena = context->arena};
     const StageRequest *request = context->request;
     bool ok = side_open(&request->source, "source", "replicate", &replicate.source, err) &&
               side_open(&request->target, "target", "replicate", &replicate.target, err) &&
               sentence("claiming both databases", err) && claim(&replicate, err) &&
-              catalog_read(replicate.source, &request->migration.scope, replicate.arena, &replicate.catalog,
-                           err) &&
-              roles_carry(replicate.source, replicate.target, request, &replicate.catalog, replicate.arena,
-                          err) &&
+              catalog_read(replicate.source, &request->migration.scope, replicate.arena,
+                           &replicate.catalog, err) &&
+              roles_carry(replicate.source, replicate.target, request, &replicate.catalog,
+                          replicate.arena, err) &&
               target_fence(&replicate, err) &&
               identities_set(replicate.source, &replicate.catalog, replicate.arena, err) &&
               copy_or_go_on(&replicate, err) && replicate_catch_up(&replicate, err);
     if (ok)
         *ret_data = data_of(&replicate);
     else if (err->kind != ERR_INPUT)
-        (void)err_hint(err, "what was made stays: `gybe retry %s` goes on, `gybe finish %s` removes it; until "
-                            "then the slot on the source holds WAL back",
-                       request->run, request->run);
+        (void)err_hint(
+            err,
+            "what was made stays: `gybe retry %s` goes on, `gybe finish %s` removes it; until "
+            "then the slot on the source holds WAL back",
+            request->run, request->run);
     return ok;
 }

@@ -21,12 +21,14 @@ static bool give_up(Replicate *replicate, const LaneLag *lag, Err *err)
     Err dropping = {0};
     bool dropped = lane_drop_subscription(replicate->target, &replicate->lane, &dropping) &&
                    lane_drop_publisher(replicate->source, &replicate->lane, &dropping);
-    (void)err_set(err, ERR_REMOTE, "slot %s held back %s of WAL, more than maxSlotRetention %s; it was %s",
+    (void)err_set(err, ERR_REMOTE,
+                  "slot %s held back %s of WAL, more than maxSlotRetention %s; it was %s",
                   replicate->lane.name, size_human(replicate->arena, lag->retained_bytes),
                   size_human(replicate->arena,
                              replicate->request->migration.replicate.max_slot_retention_bytes),
                   dropped ? "dropped" : dropping.message);
-    return err_hint(err, "raise spec.replicate.maxSlotRetention, or copy at a quieter time; then start again");
+    return err_hint(
+        err, "raise spec.replicate.maxSlotRetention, or copy at a quieter time; then start again");
 }
 
 bool replicate_guard(Replicate *replicate, Err *err)
@@ -81,11 +83,11 @@ static bool lag_tell(Replicate *replicate, int64_t waited_ms, Err *err)
         return false;
     replicate->lag_bytes = lag.known ? lag.lag_bytes : INT64_MAX;
     replicate->lag_s = (double)waited_ms / 1000;
-    const char *text =
-        lag.known ? arena_printf(replicate->arena, "catching up: %s behind",
-                                 size_human(replicate->arena, lag.lag_bytes))
-                  : "catching up: the lag is not known";
-    Progress progress = {.text = text, .done_bytes = -1, .total_bytes = -1, .done_rows = -1, .eta_s = -1};
+    const char *text = lag.known ? arena_printf(replicate->arena, "catching up: %s behind",
+                                                size_human(replicate->arena, lag.lag_bytes))
+                                 : "catching up: the lag is not known";
+    Progress progress = {
+        .text = text, .done_bytes = -1, .total_bytes = -1, .done_rows = -1, .eta_s = -1};
     return wire_progress(&progress, err) &&
            wire_metric("gybe_replication_lag_bytes", (double)replicate->lag_bytes, "migration",
                        replicate->request->migration.name, err) &&
@@ -116,8 +118,8 @@ static bool round_trip(Replicate *replicate, int64_t *ret_us, Err *err)
         if (!marker_seen(replicate, number, &seen, err))
             return false;
         int64_t waited_ms = (clock_monotonic_ns() - started_ns) / 1000000;
-        if (!seen && (!worker_there(replicate, &gone_since_ms, err) || !lag_tell(replicate, waited_ms, err) ||
-                      !replicate_guard(replicate, err)))
+        if (!seen && (!worker_there(replicate, &gone_since_ms, err) ||
+                      !lag_tell(replicate, waited_ms, err) || !replicate_guard(replicate, err)))
             return false;
     }
     *ret_us = (clock_monotonic_ns() - started_ns) / 1000;

@@ -59,8 +59,8 @@ static json_t *traffic_to(const TrafficProfile *traffic)
             poolers, json_pack("{s:s?, s:s?}", "admin", traffic->poolers[i].admin.reveal,
                                "databases_file", traffic->poolers[i].databases_file));
     return json_pack("{s:s?, s:s?, s:o, s:o, s:o, s:o, s:s?}", "name", traffic->name, "kind",
-                     traffic->kind, "databases", strings_to(&traffic->databases), "poolers", poolers,
-                     "app_roles", strings_to(&traffic->app_roles), "trusted_roles",
+                     traffic->kind, "databases", strings_to(&traffic->databases), "poolers",
+                     poolers, "app_roles", strings_to(&traffic->app_roles), "trusted_roles",
                      strings_to(&traffic->trusted_roles), "probe", traffic->probe.reveal);
 }
 
@@ -90,9 +90,12 @@ json_t *stage_request_to_json(const StageRequest *request)
     json_t *object = json_object();
     const struct {
         const char *key, *text;
-    } texts[] = {{"run", request->run},       {"stage", request->stage},
-                 {"store", request->store},   {"repository", request->repository},
-                 {"commit", request->commit}, {"blob", request->blob},
+    } texts[] = {{"run", request->run},
+                 {"stage", request->stage},
+                 {"store", request->store},
+                 {"repository", request->repository},
+                 {"commit", request->commit},
+                 {"blob", request->blob},
                  {"plan_digest", request->plan_digest}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         if (texts[i].text != NULL)
@@ -111,7 +114,8 @@ json_t *stage_request_to_json(const StageRequest *request)
     return object;
 }
 
-bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *ret_request, Err *err)
+bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *ret_request,
+                             Err *err)
 {
     StageRequest request = {
         .run = text_of(arena, object, "run"),

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 enum { REQUEST_MAX = 64 << 20, SPOOL_FD_LOWEST = 10, EXIT_NEEDS_OPERATOR = 10 };
-#define MINUTES(n) ((n) * 60 * 1000LL)
-#define HOURS(n) MINUTES((n) * 60)
+#define MINUTES(n) ((n)*60 * 1000LL)
+#define HOURS(n)   MINUTES((n)*60)
 
 const Stage stages[STAGE_COUNT] = {
     [STAGE_PLAN] = {"plan", stage_plan, false, LOST_AGAIN, MINUTES(30),

@@ -27,9 +27,9 @@ typedef enum {
 // A database that the operator named.
 typedef struct {
     const char *name;
-    Secret uri;      // how gybe reaches it
-    Secret reader;   // the workload's login; .reveal NULL: none
-    Secret peer_uri; // how the *other server* reaches it; = uri when not given
+    Secret uri;              // how gybe reaches it
+    Secret reader;           // the workload's login; .reveal NULL: none
+    Secret peer_uri;         // how the *other server* reaches it; = uri when not given
     const char *environment; // "production" | "staging"
 } ConnectionProfile;
 
@@ -59,7 +59,7 @@ typedef struct {
     const char *repository, *commit, *blob; // commit and blob in hex
     Migration migration;
     ConnectionProfile source, target;
-    TrafficProfile traffic; // .name NULL: none
+    TrafficProfile traffic;  // .name NULL: none
     const char *plan_digest; // NULL before plan
     json_t *plan;            // the plan stage's data; NULL before. Borrowed from the context.
     json_t *results;         // {stage name: its data} of the stages that ended; never NULL
@@ -91,15 +91,17 @@ const Stage *stage_find(const char *name); // NULL: unknown
 int stage_main(const char *name);
 
 json_t *stage_request_to_json(const StageRequest *request); // holds secrets: only for stdin
-bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *ret_request, Err *err);
+bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *ret_request,
+                             Err *err);
 
 // Lines (stage/wire.c). A full disk makes them fail: the stage then stops safely.
 typedef struct {
-    const char *text; // a sentence; required
+    const char *text;                                  // a sentence; required
     int64_t done_bytes, total_bytes, done_rows, eta_s; // -1: leave out
 } Progress;
 bool wire_progress(const Progress *progress, Err *err);
-bool wire_metric(const char *name, double value, const char *label, const char *label_value, Err *err);
+bool wire_metric(const char *name, double value, const char *label, const char *label_value,
+                 Err *err);
 // status: CONTRACT section 5. error NULL or kind NONE: none. data borrowed, may be NULL.
 bool wire_result(const char *status, const Err *error, const json_t *data, Err *err);
 

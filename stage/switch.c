@@ -131,14 +131,18 @@ static const char *side_what(Arena *arena, const StageRequest *request,
                         profile->name);
 }
 
-// Lanes are recorded on both sides; the one that is read first may be the younger.
-static bool lanes_find(Switch *work, const char *direction, Lane **ret_lanes, size_t *ret_count,
-                       Err *err)
+// Lanes are recorded on both sides.
+bool switch_lanes(Switch *work, const char *direction, Lane **ret_lanes, size_t *ret_count,
+                  Err *err)
 {
-    return lane_list(work->to.main, work->request, direction, work->arena, ret_lanes, ret_count,
-                     err) &&
-           (*ret_count > 0 || lane_list(work->from.main, work->request, direction, work->arena,
-                                        ret_lanes, ret_count, err));
+    Connection *const sides[] = {work->to.main, work->from.main};
+    *ret_count = 0;
+    for (size_t i = 0; i < ARRAY_LEN(sides) && *ret_count == 0; i++) {
+        if (sides[i] != NULL &&
+            !lane_list(sides[i], work->request, direction, work->arena, ret_lanes, ret_count, err))
+            return false;
+    }
+    return true;
 }
 
 static bool open_all(Switch *work, Err *err)
@@ -148,9 +152,9 @@ static bool open_all(Switch *work, Err *err)
            traffic_open_uncancellable(&request->traffic, &work->traffic, err) &&
            switch_addresses(work->traffic, request, work->direction, work->arena,
                             &work->from_address, &work->to_address, err) &&
-           lanes_find(work, work->direction, &work->lanes, &work->lane_count, err) &&
-           lanes_find(work, switch_opposite(work->direction), &work->valves, &work->valve_count,
-                      err) &&
+           switch_lanes(work, work->direction, &work->lanes, &work->lane_count, err) &&
+           switch_lanes(work, switch_opposite(work->direction), &work->valves, &work->valve_count,
+                        err) &&
            catalog_read(work->from.main, &request->migration.scope, work->arena, &work->catalog,
                         err) &&
            fence_prepare(work->from.main, request, work->arena, &work->fence, err);
@@ -246,6 +250,26 @@ static void warm_up(Switch *work)
     }
 }
 
+// The way back must still be what was armed: not stopped by an attempt that ended in doubt, and
+// holding nothing of one that was overruled.
+static bool way_back_is_whole(Switch *work, Err *err)
+{
+    bool undone = false;
+    if (!switch_undo(work, &undone, err))
+        return false;
+    for (size_t i = 0; i < work->valve_count && !undone; i++) {
+        if (!lane_check(work->from.main, &work->valves[i], &work->scratch, err)) {
+            work->doubt = true;
+            return err_note(err, "the way back has to be armed anew");
+        }
+    }
+    work->doubt = undone;
+    return !undone ||
+           err_set(err, ERR_TRANSIENT,
+                   "an earlier attempt was overruled after its commit; it is undone, and "
+                   "the way back has to be armed anew");
+}
+
 static bool step_open(Switch *work, Err *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + GATE_MS;
@@ -254,7 +278,7 @@ static bool step_open(Switch *work, Err *err)
     side_deadline(&work->from, deadline_ms);
     side_deadline(&work->to, deadline_ms);
     warm_up(work);
-    return switch_undo(work, err) &&
+    return way_back_is_whole(work, err) &&
            fence_obstacles(work->from.main, work->fence, &work->scratch, err) &&
            commit_text_make(work, err) &&
            traffic_stage(work->traffic, &work->to_address, work->request->run, &work->scratch,
@@ -404,6 +428,8 @@ static json_t *report_make(const Switch *work, SwitchEnd end, const Err *err)
     json_object_set_new(report, "steps", list);
     json_object_set_new(report, "pause_ms",
                         json_real((double)(int64_t)(work->pause_ms * 1000) / 1000));
+    if (work->doubt)
+        json_object_set_new(report, "rearm", json_true());
     if (work->lsn != NULL)
         json_object_set_new(report, "lsn", json_string(work->lsn));
     if (err->kind != ERR_NONE)
@@ -417,7 +443,7 @@ SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, Swit
     work->number = number;
     work->max_pause_ms = max_pause_ms;
     work->held_at_ns = work->deadline_ms = 0;
-    work->fence_touched = work->commit_sent = false;
+    work->fence_touched = work->commit_sent = work->doubt = false;
     work->step_count = 0;
     work->pause_ms = 0;
     work->lsn = NULL;

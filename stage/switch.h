@@ -16,7 +16,7 @@ const char *switch_end_name(SwitchEnd end); // committed aborted needs_operator
 typedef struct {
     SwitchEnd end;
     double pause_ms; // 0: nobody was held
-    json_t *report;  // {"outcome","steps","pause_ms","lsn"?,"error"?}; owned by the caller
+    json_t *report;  // {"outcome","steps","pause_ms","lsn"?,"rearm"?,"error"?}; owned by the caller
 } SwitchReport;
 
 typedef struct Switch Switch;
@@ -35,6 +35,8 @@ SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, Swit
 
 // What a lost guardian left (A6): nothing; an attempt that was not committed, now undone (fence
 // lifted, clients let go); or one that was, now finished.
+// After FOUND_UNDONE the way back is stopped and has to be armed anew; so it has after an attempt
+// whose report says "rearm".
 typedef enum { FOUND_NOTHING, FOUND_UNDONE, FOUND_COMMITTED } SwitchFound;
 // ERR_REMOTE with exit code 10 when neither can be proven: clients may be held.
 // *ret_number: the newest attempt in either journal, 0 none.

@@ -114,17 +114,42 @@ static bool main_is_gone(SwitchSide *side, int64_t deadline_ms, Err *err)
     return true;
 }
 
+// Where a COMMIT may yet take effect on `to`, it opens the valve while clients write on `from` again.
+// A transaction that `to` is just applying would then come back by the reverse lane, over newer rows:
+// the lane is stopped in the transaction that lets clients write. It starts no further transaction
+// once this is committed, and is made anew before another attempt.
+static bool stop_way_back(Switch *work, Arena *arena, const char **ret_text, Err *err)
+{
+    *ret_text = "";
+    for (size_t i = 0; i < work->valve_count && work->doubt; i++) {
+        PgRows rows;
+        const char *name = work->valves[i].name;
+        if (!connection_run(
+                work->from.spare, arena,
+                "SELECT 1 FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d"
+                " ON d.oid = s.subdbid WHERE s.subname = $1"
+                " AND d.datname = current_database()",
+                &name, 1, &rows, err))
+            return false;
+        if (rows.count > 0)
+            *ret_text = arena_printf(arena, "%sALTER SUBSCRIPTION %s DISABLE;", *ret_text,
+                                     pg_identifier(arena, name));
+    }
+    return true;
+}
+
 static bool unfence_once(Switch *work, int64_t deadline_ms, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     SwitchSide *from = &work->from;
     char *lift = NULL;
+    const char *stop = NULL;
     if (!switch_connect(from, &from->spare, err))
         return false;
     connection_deadline(from->spare, deadline_ms);
     if (!main_is_gone(from, deadline_ms, err) ||
         !fence_lift_statements(from->spare, &arena, &lift, err) ||
-        !FAILPOINT("switch.unfence.before", err))
+        !stop_way_back(work, &arena, &stop, err) || !FAILPOINT("switch.unfence.before", err))
         return false;
     bool done = connection_exec(from->spare, err,
                                 "BEGIN; SET LOCAL synchronous_commit = on;"
@@ -132,9 +157,9 @@ static bool unfence_once(Switch *work, int64_t deadline_ms, Err *err)
                                 "VALUES (%s, '%s', %d, 'aborted')"
                                 " ON CONFLICT (run, direction, attempt) DO UPDATE SET decision = "
                                 "'aborted', at = clock_timestamp();"
-                                "%s COMMIT",
+                                "%s %s COMMIT",
                                 pg_literal(&arena, work->request->run), work->direction,
-                                work->number, lift);
+                                work->number, stop, lift);
     if (!done)
         connection_close(&from->spare); // whatever state it is in
     return done && FAILPOINT("switch.unfence.after", err);
@@ -210,7 +235,7 @@ SwitchEnd switch_put_back(Switch *work, const Err *cause, Err *ret_err)
 
 SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err)
 {
-    bool committed = false, doubt = work->commit_sent && !commit_failed_surely(work);
+    bool committed = false, unknown = work->commit_sent && !commit_failed_surely(work);
     Err err = {0};
     int64_t started_ns = clock_monotonic_ns();
     // Clients who wait on a PAUSE that never touched a server need not wait for the journals.
@@ -222,13 +247,13 @@ SwitchEnd switch_abort(Switch *work, const Err *cause, Err *ret_err)
         }
     }
     bool struck = switch_strike(
-        &work->to, work, started_ns / 1000000 + (doubt ? DOUBT_MS : STRIKE_MS), &committed, &err);
+        &work->to, work, started_ns / 1000000 + (unknown ? DOUBT_MS : STRIKE_MS), &committed, &err);
     switch_step_add(work, "abort", started_ns);
     if (struck && committed)
         return switch_forward(work, ret_err);
     // Not struck: no COMMIT was sent, or `to` is out of reach. Either way nobody has been let onto
-    // it, and `aborted` on the source, in the transaction that unfences it, is what counts (A6 c,
-    // d).
+    // it, and `aborted` on the source, in the transaction that unfences it, is what counts (A6 c, d).
+    work->doubt = work->doubt || (unknown && !struck);
     return switch_put_back(work, cause, ret_err);
 }
 

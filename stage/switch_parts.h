@@ -45,6 +45,7 @@ struct Switch {
     int64_t *markers;
     bool fence_touched; // a raise was sent: what stands there is for the abort to find out
     bool commit_sent;
+    bool doubt; // it may yet take effect on `to`, after clients went back to `from`
     SwitchStep steps[SWITCH_STEPS_MAX];
     size_t step_count;
     double pause_ms;
@@ -54,6 +55,9 @@ struct Switch {
 // Opens `*connection` of that side unless it is open and whole.
 bool switch_connect(const SwitchSide *side, Connection **connection, Err *err);
 bool switch_side_open(SwitchSide *side, Err *err); // both
+// The lanes of a direction, as whichever side is connected has them.
+bool switch_lanes(Switch *work, const char *direction, Lane **ret_lanes, size_t *ret_count,
+                  Err *err);
 void switch_side_close(SwitchSide *side);
 // Times `name` from `started_ns` until now.
 void switch_step_add(Switch *work, const char *name, int64_t started_ns);
@@ -71,5 +75,6 @@ bool switch_strike(SwitchSide *to, const Switch *work, int64_t deadline_ms, bool
 bool switch_unfence(Switch *work, int64_t deadline_ms, Err *err);
 // What an attempt that was aborted on `from` may have committed on `to` all the same: undone there,
 // before another attempt (A6 d).
-bool switch_undo(Switch *work, Err *err);
+// *ret_undone: there was something; the way back is not to be used any more then.
+bool switch_undo(Switch *work, bool *ret_undone, Err *err);
 void switch_report_write(Switch *work, const json_t *report);

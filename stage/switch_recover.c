@@ -34,7 +34,7 @@ static char *undo_text(Switch *work)
     return text.text;
 }
 
-bool switch_undo(Switch *work, Err *err)
+bool switch_undo(Switch *work, bool *ret_undone, Err *err)
 {
     PgRows rows;
     const char *values[] = {work->request->run, work->direction,
@@ -51,7 +51,8 @@ bool switch_undo(Switch *work, Err *err)
             "SELECT count(*) FROM gybe.journal WHERE run = $1 AND direction = $2 AND decision = $3",
             values, 3, &rows, err))
         return err_note(err, "the journal of %s", work->to.what);
-    if (pg_cell_int(&rows, 0, 0, 0) == 0)
+    *ret_undone = pg_cell_int(&rows, 0, 0, 0) > 0;
+    if (!*ret_undone)
         return true;
     FencePlan *fence = NULL;
     if (!fence_prepare(work->to.main, work->request, &work->scratch, &fence, err) ||
@@ -107,10 +108,11 @@ static bool open_rest(Switch *work, bool to_reachable, Err *err)
         !switch_addresses(work->traffic, request, work->direction, work->arena, &work->from_address,
                           &work->to_address, err))
         return false;
-    return !to_reachable || (lane_list(work->to.main, request, work->direction, work->arena,
-                                       &work->lanes, &work->lane_count, err) &&
-                             lane_list(work->to.main, request, switch_opposite(work->direction),
-                                       work->arena, &work->valves, &work->valve_count, err));
+    if (!to_reachable)
+        connection_close(&work->to.main);
+    return switch_lanes(work, work->direction, &work->lanes, &work->lane_count, err) &&
+           switch_lanes(work, switch_opposite(work->direction), &work->valves, &work->valve_count,
+                        err);
 }
 
 static bool points_at_from(Switch *work, bool *ret_so, Err *err)
@@ -170,13 +172,15 @@ static bool recover(Switch *work, const Journal *from, const Journal *to, Switch
                         &from->why, err);
     if (!to->reachable && !may_undo_without_to(work, to, err))
         return false;
-    // As if it had been held and fenced: both are lifted where they are there.
+    // As if it had been held and fenced: both are lifted where they are there. Whether the COMMIT
+    // was sent is not known any more, so the way back is stopped in any case.
     work->held_at_ns = clock_monotonic_ns();
-    work->fence_touched = true;
+    work->fence_touched = work->doubt = true;
     err_set(&cause, ERR_TRANSIENT, "attempt %d was left by a guardian that is gone", work->number);
     if (!overruled)
         return end_is(work, switch_abort(work, &cause, &failed), &failed, ret_found, err);
-    return (!to->reachable || switch_undo(work, err)) &&
+    bool undone = false;
+    return (!to->reachable || switch_undo(work, &undone, err)) &&
            end_is(work, switch_put_back(work, &cause, &failed), &failed, ret_found, err);
 }
 

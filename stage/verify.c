@@ -40,9 +40,10 @@ static bool look(Verify *verify, Err *err)
         return false;
     verify->switched = decision == DECISION_TARGET;
     const char *direction = verify->switched ? "reverse" : "forward";
-    return lane_list(verify->target, request, direction, verify->arena, &verify->lanes, &verify->lane_count, err) &&
-           catalog_read(verify->switched ? verify->target : verify->source, &request->migration.scope,
-                        verify->arena, &verify->catalog, err);
+    return lane_list(verify->target, request, direction, verify->arena, &verify->lanes,
+                     &verify->lane_count, err) &&
+           catalog_read(verify->switched ? verify->target : verify->source,
+                        &request->migration.scope, verify->arena, &verify->catalog, err);
 }
 
 static bool sequences_fine(Verify *verify, Err *err)
@@ -51,7 +52,8 @@ static bool sequences_fine(Verify *verify, Err *err)
     // What serves may run ahead at any time; the side that was left stood still.
     if (!verify->switched)
         return true;
-    if (!sequences_compare(verify->source, verify->target, &verify->catalog, verify->arena, &behind, err))
+    if (!sequences_compare(verify->source, verify->target, &verify->catalog, verify->arena, &behind,
+                           err))
         return false;
     if (behind[0] == '\0')
         return true;
@@ -65,18 +67,24 @@ static bool differences_refused(const ChecksumReport *report, Err *err)
         return true;
     const Difference *first = &report->differences[0];
     err->exit_code = EXIT_NEEDS_OPERATOR;
-    (void)err_set(err, ERR_CONFLICT, "the two sides differ: %s%s%s%s%s: %s (%zu differences)", first->table,
-                  first->key != NULL ? " " : "", first->key != NULL ? first->key : "",
-                  first->column != NULL ? " column " : "", first->column != NULL ? first->column : "",
-                  first->what, report->difference_count);
-    return err_hint(err, "the target serves; look at the named rows on both sides before the source is given up");
+    (void)err_set(err, ERR_CONFLICT, "the two sides differ: %s%s%s%s%s: %s (%zu differences)",
+                  first->table, first->key != NULL ? " " : "", first->key != NULL ? first->key : "",
+                  first->column != NULL ? " column " : "",
+                  first->column != NULL ? first->column : "", first->what,
+                  report->difference_count);
+    return err_hint(
+        err,
+        "the target serves; look at the named rows on both sides before the source is given up");
 }
 
 static bool compare(Verify *verify, json_t **ret_data, Err *err)
 {
     const StageRequest *request = verify->request;
-    Progress progress = {.text = "comparing every table at one aligned position", .done_bytes = -1,
-                         .total_bytes = -1, .done_rows = -1, .eta_s = -1};
+    Progress progress = {.text = "comparing every table at one aligned position",
+                         .done_bytes = -1,
+                         .total_bytes = -1,
+                         .done_rows = -1,
+                         .eta_s = -1};
     ChecksumSpec spec = {.publisher = verify->switched ? &request->target : &request->source,
                          .subscriber = verify->switched ? &request->source : &request->target,
                          .lanes = verify->lanes,
@@ -98,8 +106,10 @@ static bool from_cutover(Verify *verify, json_t **ret_data, Err *err)
     json_t *checksum =
         json_object_get(json_object_get(verify->request->results, "cutover"), "checksum");
     if (checksum == NULL)
-        return err_set(err, ERR_CONFLICT, "there is no reverse lane, and the cutover compared nothing");
-    log_warning("no reverse lane connects the two sides: the comparison made at the cutover stands");
+        return err_set(err, ERR_CONFLICT,
+                       "there is no reverse lane, and the cutover compared nothing");
+    log_warning(
+        "no reverse lane connects the two sides: the comparison made at the cutover stands");
     *ret_data = json_pack("{s:O, s:s}", "checksum", checksum, "position", "cutover");
     return true;
 }
@@ -113,5 +123,6 @@ bool stage_verify(StageContext *context, json_t **ret_data, Err *err)
         *ret_data = json_pack("{s:n}", "checksum");
         return true;
     }
-    return verify.lane_count > 0 ? compare(&verify, ret_data, err) : from_cutover(&verify, ret_data, err);
+    return verify.lane_count > 0 ? compare(&verify, ret_data, err)
+                                 : from_cutover(&verify, ret_data, err);
 }

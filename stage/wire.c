@@ -20,7 +20,8 @@ bool wire_progress(const Progress *progress, Err *err)
     return log_line("progress", line, err);
 }
 
-bool wire_metric(const char *name, double value, const char *label, const char *label_value, Err *err)
+bool wire_metric(const char *name, double value, const char *label, const char *label_value,
+                 Err *err)
 {
     OWNED(json_done) json_t *line = json_object();
     (void)json_object_set_new(line, "name", json_string(name));

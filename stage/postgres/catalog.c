@@ -14,7 +14,7 @@
     n ".nspname NOT LIKE 'pg\\_%' AND " n ".nspname NOT IN ('information_schema','gybe','cron')"
 #define NOT_OF_EXTENSION(class, oid)                                                               \
     "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid='pg_catalog." class          \
-    "'::regclass AND d.objid=" oid " AND d.deptype='e')"
+        "'::regclass AND d.objid=" oid " AND d.deptype='e')"
 
 bool catalog_in_scope(const MigrationScope *scope, const char *schema, const char *name)
 {
@@ -36,7 +36,8 @@ static const char tables_text[] =
     "WITH RECURSIVE up(leaf, oid) AS ("
     " SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i"
     " JOIN pg_catalog.pg_class c ON c.oid=i.inhrelid AND c.relispartition"
-    " UNION ALL SELECT u.leaf, i.inhparent FROM up u JOIN pg_catalog.pg_inherits i ON i.inhrelid=u.oid"
+    " UNION ALL SELECT u.leaf, i.inhparent FROM up u JOIN pg_catalog.pg_inherits i ON "
+    "i.inhrelid=u.oid"
     " JOIN pg_catalog.pg_class c ON c.oid=u.oid AND c.relispartition),"
     " root AS (SELECT leaf, oid FROM up u WHERE NOT EXISTS"
     " (SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid=u.oid AND c.relispartition)),"
@@ -58,16 +59,17 @@ static const char tables_text[] =
     "  WHERE u.indrelid=c.oid AND u.indisreplident),"
     " (SELECT quote_ident(x.relname) FROM usable u JOIN pg_catalog.pg_class x ON x.oid=u.indexrelid"
     "  WHERE u.indrelid=c.oid AND NOT u.indisprimary ORDER BY x.relname LIMIT 1),"
-    " (SELECT pg_catalog.string_agg(a.attname, chr(1) ORDER BY k.n) FROM (SELECT u.indkey FROM usable u"
-    "  WHERE u.indrelid=c.oid ORDER BY u.indisreplident DESC, u.indisprimary DESC, u.indexrelid LIMIT 1) b,"
+    " (SELECT pg_catalog.string_agg(a.attname, chr(1) ORDER BY k.n) FROM (SELECT u.indkey FROM "
+    "usable u"
+    "  WHERE u.indrelid=c.oid ORDER BY u.indisreplident DESC, u.indisprimary DESC, u.indexrelid "
+    "LIMIT 1) b,"
     "  LATERAL pg_catalog.unnest(b.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
     "  JOIN pg_catalog.pg_attribute a ON a.attrelid=c.oid AND a.attnum=k.attnum)"
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace"
     " LEFT JOIN root r ON r.leaf=c.oid LEFT JOIN pg_catalog.pg_class rc ON rc.oid=r.oid"
     " LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid=rc.relnamespace"
-    " WHERE c.relkind IN ('r','p') AND c.relpersistence<>'t' AND " USER_SCHEMA("n")
-    " AND " NOT_OF_EXTENSION("pg_class", "c.oid")
-    " ORDER BY 11 DESC, 3, 4";
+    " WHERE c.relkind IN ('r','p') AND c.relpersistence<>'t' AND " USER_SCHEMA(
+        "n") " AND " NOT_OF_EXTENSION("pg_class", "c.oid") " ORDER BY 11 DESC, 3, 4";
 
 static ReplicaIdentity identity_of(const char *setting, bool has_key, bool has_index)
 {
@@ -160,8 +162,8 @@ static bool fingerprint_make(Arena *arena, Table *table, Err *err)
 {
     Buf text = buf_init(arena, 4 << 20);
     for (size_t i = 0; i < table->column_count; i++)
-        (void)buf_printf(&text, "%s\001%s\001%d\002", table->columns[i].name, table->columns[i].type,
-                         table->columns[i].generated);
+        (void)buf_printf(&text, "%s\001%s\001%d\002", table->columns[i].name,
+                         table->columns[i].type, table->columns[i].generated);
     char hex[SHA256_HEX_BYTES];
     if (!crypto_sha256_hex(text.text, text.length, hex, err))
         return false;
@@ -218,13 +220,14 @@ static bool columns_read(Connection *connection, Arena *arena, Catalog *catalog,
 // --- sequences and the rest ------------------------------------------------------------------
 
 static const char sequences_text[] =
-    "SELECT n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin,"
+    "SELECT n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, "
+    "s.seqmin,"
     " s.seqmax, s.seqcache, s.seqcycle, p.last_value"
     " FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid=s.seqrelid"
     " JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace"
     " LEFT JOIN pg_catalog.pg_sequences p ON p.schemaname=n.nspname AND p.sequencename=c.relname"
-    " WHERE c.relpersistence<>'t' AND " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION("pg_class", "c.oid")
-    " ORDER BY 1, 2";
+    " WHERE c.relpersistence<>'t' AND " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION(
+        "pg_class", "c.oid") " ORDER BY 1, 2";
 
 static bool sequences_read(Connection *connection, const MigrationScope *scope, Arena *arena,
                            Catalog *catalog, Err *err)
@@ -257,27 +260,68 @@ static const char objects_text[] =
     "SELECT n.nspname, c.relname, CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN"
     " 'materialized view' WHEN 'f' THEN 'foreign table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'"
     " ELSE 'composite type' END FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
-    " ON n.oid=c.relnamespace WHERE c.relkind IN ('v','m','f','i','I','c') AND " USER_SCHEMA("n")
-    " AND " NOT_OF_EXTENSION("pg_class", "c.oid")
-    " UNION ALL SELECT n.nspname, p.proname, CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN"
-    " 'aggregate' ELSE 'function' END FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n"
-    " ON n.oid=p.pronamespace WHERE " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION("pg_proc", "p.oid")
-    " UNION ALL SELECT n.nspname, t.typname, CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain'"
-    " ELSE 'range' END FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid=t.typnamespace"
-    " WHERE t.typtype IN ('e','d','r') AND " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION("pg_type", "t.oid")
-    " UNION ALL SELECT n.nspname, c.relname || '.' || t.tgname, 'trigger' FROM pg_catalog.pg_trigger t"
-    " JOIN pg_catalog.pg_class c ON c.oid=t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace"
-    " WHERE NOT t.tgisinternal AND " USER_SCHEMA("n")
-    " UNION ALL SELECT n.nspname, c.relname || '.' || p.polname, 'policy' FROM pg_catalog.pg_policy p"
-    " JOIN pg_catalog.pg_class c ON c.oid=p.polrelid JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace"
-    " WHERE " USER_SCHEMA("n")
-    " UNION ALL SELECT n.nspname, c.relname || '.' || o.conname, 'constraint'"
-    " FROM pg_catalog.pg_constraint o JOIN pg_catalog.pg_class c ON c.oid=o.conrelid"
-    " JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace WHERE o.contype IN ('c','f','x') AND "
-    USER_SCHEMA("n")
-    " UNION ALL SELECT '', e.extname, 'extension' FROM pg_catalog.pg_extension e WHERE e.extname<>'plpgsql'"
-    " UNION ALL SELECT '', evtname, 'event trigger' FROM pg_catalog.pg_event_trigger"
-    " ORDER BY 3, 1, 2";
+    " ON n.oid=c.relnamespace WHERE c.relkind IN ('v','m','f','i','I','c') AND " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION(
+        "pg_class",
+        "c.oid") " UNION ALL SELECT n.nspname, p.proname, CASE p.prokind WHEN 'p' THEN 'procedure' "
+                 "WHEN 'a' THEN"
+                 " 'aggregate' ELSE 'function' END FROM pg_catalog.pg_proc p JOIN "
+                 "pg_catalog.pg_namespace n"
+                 " ON n.oid=p.pronamespace WHERE " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION(
+                     "pg_proc", "p.oid") " UNION ALL SELECT n.nspname, t.typname, CASE t.typtype "
+                                         "WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain'"
+                                         " ELSE 'range' END FROM pg_catalog.pg_type t JOIN "
+                                         "pg_catalog.pg_namespace n ON n.oid=t.typnamespace"
+                                         " WHERE t.typtype IN ('e','d','r') AND " USER_SCHEMA("n") " AND " NOT_OF_EXTENSION(
+                                             "pg_type",
+                                             "t.oid") " UNION ALL SELECT n.nspname, c.relname || "
+                                                      "'.' || t.tgname, 'trigger' FROM "
+                                                      "pg_catalog.pg_trigger t"
+                                                      " JOIN pg_catalog.pg_class c ON "
+                                                      "c.oid=t.tgrelid JOIN "
+                                                      "pg_catalog.pg_namespace n ON "
+                                                      "n.oid=c.relnamespace"
+                                                      " WHERE NOT t.tgisinternal AND " USER_SCHEMA(
+                                                          "n") " UNION ALL SELECT n.nspname, "
+                                                               "c.relname || '.' || p.polname, "
+                                                               "'policy' FROM pg_catalog.pg_policy "
+                                                               "p"
+                                                               " JOIN pg_catalog.pg_class c ON "
+                                                               "c.oid=p.polrelid JOIN "
+                                                               "pg_catalog.pg_namespace n ON "
+                                                               "n.oid=c.relnamespace"
+                                                               " WHERE " USER_SCHEMA(
+                                                                   "n") " UNION ALL SELECT "
+                                                                        "n.nspname, c.relname || "
+                                                                        "'.' || o.conname, "
+                                                                        "'constraint'"
+                                                                        " FROM "
+                                                                        "pg_catalog.pg_constraint "
+                                                                        "o JOIN "
+                                                                        "pg_catalog.pg_class c ON "
+                                                                        "c.oid=o.conrelid"
+                                                                        " JOIN "
+                                                                        "pg_catalog.pg_namespace n "
+                                                                        "ON n.oid=c.relnamespace "
+                                                                        "WHERE o.contype IN "
+                                                                        "('c','f','x') "
+                                                                        "AND " USER_SCHEMA(
+                                                                            "n") " UNION ALL "
+                                                                                 "SELECT '', "
+                                                                                 "e.extname, "
+                                                                                 "'extension' FROM "
+                                                                                 "pg_catalog.pg_"
+                                                                                 "extension e "
+                                                                                 "WHERE "
+                                                                                 "e.extname<>'"
+                                                                                 "plpgsql'"
+                                                                                 " UNION ALL "
+                                                                                 "SELECT '', "
+                                                                                 "evtname, 'event "
+                                                                                 "trigger' FROM "
+                                                                                 "pg_catalog.pg_"
+                                                                                 "event_trigger"
+                                                                                 " ORDER BY 3, 1, "
+                                                                                 "2";
 
 static bool objects_read(Connection *connection, const MigrationScope *scope, Arena *arena,
                          Catalog *catalog, Err *err)
@@ -300,8 +344,8 @@ static bool schemas_read(Connection *connection, const MigrationScope *scope, Ar
 {
     PgRows rows;
     if (!connection_run(connection, arena,
-                        "SELECT nspname FROM pg_catalog.pg_namespace n WHERE " USER_SCHEMA("n")
-                        " AND " NOT_OF_EXTENSION("pg_namespace", "n.oid") " ORDER BY 1",
+                        "SELECT nspname FROM pg_catalog.pg_namespace n WHERE " USER_SCHEMA(
+                            "n") " AND " NOT_OF_EXTENSION("pg_namespace", "n.oid") " ORDER BY 1",
                         NULL, 0, &rows, err))
         return false;
     MigrationScope schemas_only = {.schemas = scope->schemas};
@@ -309,8 +353,9 @@ static bool schemas_read(Connection *connection, const MigrationScope *scope, Ar
     for (size_t i = 0; i < rows.count; i++)
         if (catalog_in_scope(&schemas_only, pg_cell(&rows, i, 0), ""))
             catalog->schemas[catalog->schema_count++] = pg_cell(&rows, i, 0);
-    if (!connection_run(connection, arena, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata",
-                        NULL, 0, &rows, err))
+    if (!connection_run(connection, arena,
+                        "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata", NULL, 0, &rows,
+                        err))
         return false;
     catalog->large_objects = pg_cell_int(&rows, 0, 0, 0);
     return true;
@@ -321,7 +366,8 @@ bool catalog_read(Connection *connection, const MigrationScope *scope, Arena *ar
 {
     Catalog catalog = {0};
     bool nested = connection_in_transaction(connection);
-    bool ok = nested || connection_exec(connection, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    bool ok = nested ||
+              connection_exec(connection, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     ok = ok && tables_read(connection, scope, arena, &catalog, err) &&
          columns_read(connection, arena, &catalog, err) &&
          sequences_read(connection, scope, arena, &catalog, err) &&
@@ -354,15 +400,17 @@ char *table_column_list(Arena *arena, const Table *table)
     return list.text;
 }
 
-bool catalog_identity(Connection *connection, Arena *arena, DatabaseIdentity *ret_identity, Err *err)
+bool catalog_identity(Connection *connection, Arena *arena, DatabaseIdentity *ret_identity,
+                      Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena,
-                        "SELECT (pg_catalog.pg_control_system()).system_identifier, d.datname, d.oid,"
-                        " pg_catalog.current_setting('server_version'),"
-                        " pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype"
-                        " FROM pg_catalog.pg_database d WHERE d.datname=pg_catalog.current_database()",
-                        NULL, 0, &rows, err))
+    if (!connection_run(
+            connection, arena,
+            "SELECT (pg_catalog.pg_control_system()).system_identifier, d.datname, d.oid,"
+            " pg_catalog.current_setting('server_version'),"
+            " pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype"
+            " FROM pg_catalog.pg_database d WHERE d.datname=pg_catalog.current_database()",
+            NULL, 0, &rows, err))
         return false;
     *ret_identity = (DatabaseIdentity){.system_identifier = pg_cell(&rows, 0, 0),
                                        .database = pg_cell(&rows, 0, 1),

@@ -9,10 +9,10 @@
 
 typedef struct {
     const char *name;
-    const char *type;      // format_type
-    uint32_t type_oid;     // of the base type for domains
-    bool binary;           // can travel in binary COPY
-    bool hashable;         // hash_record_extended agrees on both sides as it is; else compare ::text
+    const char *type;  // format_type
+    uint32_t type_oid; // of the base type for domains
+    bool binary;       // can travel in binary COPY
+    bool hashable;     // hash_record_extended agrees on both sides as it is; else compare ::text
     bool generated, identity, not_null;
 } Column;
 
@@ -27,17 +27,18 @@ typedef struct Table {
     char kind;             // r p (leaf tables and plain ones are copied; p roots are published)
     bool partition;        // has a parent
     bool unlogged;
-    bool row_security;     // enabled and would apply to us
-    int64_t bytes;         // heap + TOAST
+    bool row_security; // enabled and would apply to us
+    int64_t bytes;     // heap + TOAST
     int64_t heap_pages;
-    int64_t rows;          // estimate; -1 unknown
-    ReplicaIdentity identity;     // as it is now, usable (D1)
-    const char *identity_index;   // a usable unique not-null immediate index for IDENTITY_NONE; or NULL
-    Column *columns;              // live ones, in order
+    int64_t rows;             // estimate; -1 unknown
+    ReplicaIdentity identity; // as it is now, usable (D1)
+    const char
+        *identity_index; // a usable unique not-null immediate index for IDENTITY_NONE; or NULL
+    Column *columns;     // live ones, in order
     size_t column_count;
-    const char **key_columns;     // primary key or the identity index's columns
+    const char **key_columns; // primary key or the identity index's columns
     size_t key_count;
-    const char *fingerprint;      // of columns: name, type, order, dropped; SHA-256 hex
+    const char *fingerprint; // of columns: name, type, order, dropped; SHA-256 hex
 } Table;
 
 typedef struct {
@@ -72,7 +73,9 @@ char *table_column_list(Arena *arena, const Table *table);
 
 // Identity of a database: system identifier + database oid and name. The lock of record is per identity.
 typedef struct {
-    const char *system_identifier, *database, *database_oid, *server_version, *encoding, *collate, *ctype;
+    const char *system_identifier, *database, *database_oid, *server_version, *encoding, *collate,
+        *ctype;
     int version;
 } DatabaseIdentity;
-bool catalog_identity(Connection *connection, Arena *arena, DatabaseIdentity *ret_identity, Err *err);
+bool catalog_identity(Connection *connection, Arena *arena, DatabaseIdentity *ret_identity,
+                      Err *err);

@@ -20,17 +20,17 @@ struct TypeFacts {
 };
 
 // Their binary form is an OID of the sending server: it would name something else on the other (C8).
-static const char *const oid_names[] = {"regproc",     "regprocedure", "regoper",      "regoperator",
-                                        "regclass",    "regtype",      "regconfig",    "regdictionary",
-                                        "regnamespace", "regrole",     "regcollation", "pg_ddl_command",
-                                        "aclitem"};
+static const char *const oid_names[] = {
+    "regproc",      "regprocedure",   "regoper",       "regoperator",  "regclass",
+    "regtype",      "regconfig",      "regdictionary", "regnamespace", "regrole",
+    "regcollation", "pg_ddl_command", "aclitem"};
 
 // Equal hashes here mean equal bytes. numeric (1.0 = 1.00), interval, floats (-0 = 0) and everything
 // that is not in the list are compared as text.
-static const char *const hash_names[] = {"bool", "int2", "int4", "int8", "oid", "text", "varchar",
-                                         "bpchar", "name", "char", "bytea", "uuid", "date", "time",
-                                         "timestamp", "timestamptz", "inet", "cidr", "macaddr",
-                                         "macaddr8", "xid", "pg_lsn"};
+static const char *const hash_names[] = {
+    "bool", "int2", "int4",    "int8",     "oid",  "text",  "varchar",   "bpchar",
+    "name", "char", "bytea",   "uuid",     "date", "time",  "timestamp", "timestamptz",
+    "inet", "cidr", "macaddr", "macaddr8", "xid",  "pg_lsn"};
 
 static const char types_text[] =
     "SELECT t.oid, t.typname, t.typtype, CASE WHEN t.typcategory='A' THEN t.typelem"

@@ -47,7 +47,8 @@ static bool digest_collect(CutPair *pair, Arena *arena, Compared *compared, Err 
 // A pair of queries per session pair is under way at any time; both servers work at once.
 static bool tables_compare(Cut *cut, Compared *list, size_t count, bool sample, Err *err)
 {
-    bool records = connection_version(cut->writer) >= 140000 && connection_version(cut->holder) >= 140000;
+    bool records =
+        connection_version(cut->writer) >= 140000 && connection_version(cut->holder) >= 140000;
     size_t collected = 0;
     for (size_t sent = 0; collected < count;) {
         OWNED(arena_done) Arena arena = {0};
@@ -92,7 +93,8 @@ static void difference_add(ChecksumReport *report, const Difference *difference)
         report->differences[report->difference_count++] = *difference;
 }
 
-static bool differences_find(Cut *cut, const Compared *list, size_t count, ChecksumReport *report, Err *err)
+static bool differences_find(Cut *cut, const Compared *list, size_t count, ChecksumReport *report,
+                             Err *err)
 {
     report->differences = arena_array(cut->arena, Difference, DIFFERENCES_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -105,7 +107,8 @@ static bool differences_find(Cut *cut, const Compared *list, size_t count, Check
             difference_add(report, &found[j]);
         // Every table that differs is named, even where its rows could not be told apart.
         if (report->difference_count == before)
-            difference_add(report, &(Difference){.table = list[i].table->qualified, .what = "differs"});
+            difference_add(report,
+                           &(Difference){.table = list[i].table->qualified, .what = "differs"});
     }
     return true;
 }
@@ -159,9 +162,9 @@ json_t *checksum_json(const ChecksumReport *report)
     for (size_t i = 0; i < report->difference_count; i++) {
         const Difference *difference = &report->differences[i];
         (void)json_array_append_new(differences,
-                                    json_pack("{s:s, s:s?, s:s?, s:s}", "table", difference->table, "key",
-                                              difference->key, "column", difference->column, "what",
-                                              difference->what));
+                                    json_pack("{s:s, s:s?, s:s?, s:s}", "table", difference->table,
+                                              "key", difference->key, "column", difference->column,
+                                              "what", difference->what));
     }
     return json_pack("{s:I, s:I, s:I, s:I, s:o}", "tables", (json_int_t)report->tables, "rows",
                      (json_int_t)report->rows, "chunks", (json_int_t)report->chunks, "align_us",

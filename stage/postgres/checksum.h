@@ -7,7 +7,7 @@
 
 typedef struct {
     const char *table, *key, *column; // key and column NULL when not found out
-    const char *what; // "missing on target", "only on target", "differs"
+    const char *what;                 // "missing on target", "only on target", "differs"
 } Difference;
 
 typedef struct {

@@ -8,9 +8,17 @@
 #include <poll.h>
 #include <string.h>
 
-enum { ALIGN_MS = 15000, HOLD_LOCK_MS = 60, TRIES = 60, RETRY_MS = 200, LIST_MAX = 4 << 20, LOOK_US = 500 };
+enum {
+    ALIGN_MS = 15000,
+    HOLD_LOCK_MS = 60,
+    TRIES = 60,
+    RETRY_MS = 200,
+    LIST_MAX = 4 << 20,
+    LOOK_US = 500
+};
 
-static bool session_open(const ConnectionProfile *profile, const char *side, Connection **ret, Err *err)
+static bool session_open(const ConnectionProfile *profile, const char *side, Connection **ret,
+                         Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     ConnectionSpec spec = {.uri = profile->uri,
@@ -68,14 +76,17 @@ static const char *marker_list(const Cut *cut)
 {
     const char *list = "";
     for (size_t i = 0; i < cut->spec->lane_count; i++)
-        list = arena_printf(cut->arena, "%s%s%s", list, i > 0 ? ", " : "", cut->spec->lanes[i].marker);
+        list =
+            arena_printf(cut->arena, "%s%s%s", list, i > 0 ? ", " : "", cut->spec->lanes[i].marker);
     return list;
 }
 
-static bool export_snapshot(Connection *connection, Arena *arena, const char **ret_snapshot, Err *err)
+static bool export_snapshot(Connection *connection, Arena *arena, const char **ret_snapshot,
+                            Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena, "SELECT pg_catalog.pg_export_snapshot()", NULL, 0, &rows, err))
+    if (!connection_run(connection, arena, "SELECT pg_catalog.pg_export_snapshot()", NULL, 0, &rows,
+                        err))
         return false;
     *ret_snapshot = pg_cell(&rows, 0, 0);
     return true;
@@ -83,9 +94,10 @@ static bool export_snapshot(Connection *connection, Arena *arena, const char **r
 
 static bool import_snapshot(Connection *connection, Arena *arena, const char *snapshot, Err *err)
 {
-    return connection_exec(connection, err,
-                           "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
-                           pg_literal(arena, snapshot));
+    return connection_exec(
+        connection, err,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+        pg_literal(arena, snapshot));
 }
 
 static bool writers_hold(Cut *cut, const Table *const *held, size_t count, Err *err)
@@ -96,8 +108,9 @@ static bool writers_hold(Cut *cut, const Table *const *held, size_t count, Err *
     for (size_t i = 0; i < count; i++)
         (void)buf_printf(&list, "%s%s", i > 0 ? ", " : "", held[i]->qualified);
     return buf_check(&list, "the list of tables", err) &&
-           connection_exec(cut->writer, err, "SET LOCAL lock_timeout=%d; LOCK TABLE %s IN SHARE MODE",
-                           HOLD_LOCK_MS, list.text);
+           connection_exec(cut->writer, err,
+                           "SET LOCAL lock_timeout=%d; LOCK TABLE %s IN SHARE MODE", HOLD_LOCK_MS,
+                           list.text);
 }
 
 // The publisher's half: what its sessions see, and the markers that stand right behind it.
@@ -106,15 +119,17 @@ static bool publisher_cut(Cut *cut, const Table *const *held, size_t count, Err 
     const char *snapshot = NULL;
     // READ COMMITTED until the tables are held: a snapshot from before would miss what they waited for.
     if (!connection_exec(cut->writer, err, "BEGIN; SET LOCAL synchronous_commit=on") ||
-        !writers_hold(cut, held, count, err) || !export_snapshot(cut->writer, cut->arena, &snapshot, err))
+        !writers_hold(cut, held, count, err) ||
+        !export_snapshot(cut->writer, cut->arena, &snapshot, err))
         return false;
     for (int i = 0; i < cut->pair_count; i++)
         if (!import_snapshot(cut->pairs[i].from, cut->arena, snapshot, err))
             return false;
     for (size_t i = 0; i < cut->spec->lane_count; i++)
-        if (!connection_exec(cut->writer, err,
-                             "INSERT INTO %1$s (number) SELECT coalesce(max(number), 0) + 1 FROM %1$s",
-                             cut->spec->lanes[i].marker))
+        if (!connection_exec(
+                cut->writer, err,
+                "INSERT INTO %1$s (number) SELECT coalesce(max(number), 0) + 1 FROM %1$s",
+                cut->spec->lanes[i].marker))
             return false;
     return FAILPOINT("checksum.cut.commit", err) && connection_exec(cut->writer, err, "COMMIT");
 }
@@ -123,14 +138,16 @@ static bool apply_waits(Cut *cut, bool *ret_waits, Err *err)
 {
     const char *names = "";
     for (size_t i = 0; i < cut->spec->lane_count; i++)
-        names = arena_printf(cut->arena, "%s%s%s", names, i > 0 ? "," : "", cut->spec->lanes[i].name);
+        names =
+            arena_printf(cut->arena, "%s%s%s", names, i > 0 ? "," : "", cut->spec->lanes[i].name);
     const char *values[] = {arena_printf(cut->arena, "{%s}", names),
                             arena_printf(cut->arena, "%d", connection_backend_pid(cut->holder))};
     PgRows rows;
-    if (!connection_run(cut->watcher, cut->arena,
-                        "SELECT count(*) FROM pg_catalog.pg_stat_subscription WHERE subname=ANY($1::text[])"
-                        " AND relid IS NULL AND $2::int=ANY(pg_catalog.pg_blocking_pids(pid))",
-                        values, 2, &rows, err))
+    if (!connection_run(
+            cut->watcher, cut->arena,
+            "SELECT count(*) FROM pg_catalog.pg_stat_subscription WHERE subname=ANY($1::text[])"
+            " AND relid IS NULL AND $2::int=ANY(pg_catalog.pg_blocking_pids(pid))",
+            values, 2, &rows, err))
         return false;
     *ret_waits = pg_cell_int(&rows, 0, 0, 0) == (int64_t)cut->spec->lane_count;
     return true;
@@ -145,9 +162,11 @@ static bool wait_aligned(Cut *cut, Err *err)
         if (waits)
             return true;
         if (clock_monotonic_ms() > deadline) {
-            (void)err_set(err, ERR_TRANSIENT, "the marker did not arrive within %d s: a lane is late or broken",
+            (void)err_set(err, ERR_TRANSIENT,
+                          "the marker did not arrive within %d s: a lane is late or broken",
                           ALIGN_MS / 1000);
-            return err_hint(err, "the subscriber's log says why; a large transaction may still be on its way");
+            return err_hint(
+                err, "the subscriber's log says why; a large transaction may still be on its way");
         }
         struct timespec pause = {.tv_nsec = LOOK_US * 1000L};
         (void)ppoll(NULL, 0, &pause, NULL);
@@ -176,7 +195,8 @@ static bool subscriber_cut(Cut *cut, Err *err)
 static bool cut_once(Cut *cut, const Table *const *held, size_t count, Err *err)
 {
     return end_all(cut, err) &&
-           connection_exec(cut->holder, err, "BEGIN; LOCK TABLE %s IN SHARE MODE", marker_list(cut)) &&
+           connection_exec(cut->holder, err, "BEGIN; LOCK TABLE %s IN SHARE MODE",
+                           marker_list(cut)) &&
            publisher_cut(cut, held, count, err) && subscriber_cut(cut, err);
 }
 
@@ -196,5 +216,6 @@ bool cut_take(Cut *cut, const Table *const *held, size_t held_count, Err *err)
         if (!cancel_wait_ms(RETRY_MS + i % 5 * 37, err))
             return false;
     }
-    return err_set(err, ERR_TRANSIENT, "tables could not be held for the comparison: writers keep them locked");
+    return err_set(err, ERR_TRANSIENT,
+                   "tables could not be held for the comparison: writers keep them locked");
 }

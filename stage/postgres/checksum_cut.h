@@ -19,10 +19,10 @@ typedef struct {
     Arena *arena;
     CutPair *pairs;
     int pair_count;
-    Connection *writer; // publisher: exports and writes the markers
-    Connection *holder; // subscriber: holds the marker tables
+    Connection *writer;  // publisher: exports and writes the markers
+    Connection *holder;  // subscriber: holds the marker tables
     Connection *watcher; // subscriber: exports its snapshot
-    int64_t align_us;   // how long apply stood still in the last cut
+    int64_t align_us;    // how long apply stood still in the last cut
 } Cut;
 
 bool cut_open(const ChecksumSpec *spec, Arena *arena, Cut *ret_cut, Err *err);

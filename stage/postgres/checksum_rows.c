@@ -10,7 +10,8 @@ static const char seed[] = "7"; // 0 would be blind: NULL, 0.0 and NaN hash to 0
 
 static char *column_hashed(const Column *column, Arena *arena)
 {
-    return arena_printf(arena, "%s%s", pg_identifier(arena, column->name), column->hashable ? "" : "::text");
+    return arena_printf(arena, "%s%s", pg_identifier(arena, column->name),
+                        column->hashable ? "" : "::text");
 }
 
 char *checksum_row_hash(const Table *table, bool records, Arena *arena)
@@ -20,15 +21,18 @@ char *checksum_row_hash(const Table *table, bool records, Arena *arena)
         if (!table->columns[i].generated)
             (void)buf_printf(&columns, "%s%s", columns.length > 0 ? ", " : "",
                              column_hashed(&table->columns[i], arena));
-    return records ? arena_printf(arena, "pg_catalog.hash_record_extended(ROW(%s), %s)", columns.text, seed)
-                   : arena_printf(arena, "pg_catalog.hashtextextended(ROW(%s)::text, %s)", columns.text, seed);
+    return records ? arena_printf(arena, "pg_catalog.hash_record_extended(ROW(%s), %s)",
+                                  columns.text, seed)
+                   : arena_printf(arena, "pg_catalog.hashtextextended(ROW(%s)::text, %s)",
+                                  columns.text, seed);
 }
 
 static const char *key_text(const Table *table, Arena *arena)
 {
     Buf columns = buf_init(arena, EXPRESSION_MAX);
     for (size_t i = 0; i < table->key_count; i++)
-        (void)buf_printf(&columns, "%s%s", i > 0 ? ", " : "", pg_identifier(arena, table->key_columns[i]));
+        (void)buf_printf(&columns, "%s%s", i > 0 ? ", " : "",
+                         pg_identifier(arena, table->key_columns[i]));
     return arena_printf(arena, "ROW(%s)::text", columns.text);
 }
 
@@ -46,7 +50,8 @@ static bool buckets_find(Cut *cut, const Table *table, const char *part, const c
     PgRows to;
     const char *text = arena_printf(
         cut->arena,
-        "SELECT b.n, count(t.h), coalesce(sum(t.h::numeric), 0) FROM pg_catalog.generate_series(0, %d) b(n)"
+        "SELECT b.n, count(t.h), coalesce(sum(t.h::numeric), 0) FROM pg_catalog.generate_series(0, "
+        "%d) b(n)"
         " LEFT JOIN (SELECT %s AS n, %s AS h FROM %s) t ON t.n=b.n GROUP BY 1 ORDER BY 1",
         BUCKETS - 1, part, hash, table->qualified);
     if (!both_run(cut, text, &from, &to, err))
@@ -65,7 +70,8 @@ static bool buckets_find(Cut *cut, const Table *table, const char *part, const c
 }
 
 // The first column of one row that differs between the sides.
-static bool column_find(Cut *cut, const Table *table, const char *key, const char **ret_column, Err *err)
+static bool column_find(Cut *cut, const Table *table, const char *key, const char **ret_column,
+                        Err *err)
 {
     Buf columns = buf_init(cut->arena, EXPRESSION_MAX);
     for (size_t i = 0; i < table->column_count; i++)
@@ -73,8 +79,9 @@ static bool column_find(Cut *cut, const Table *table, const char *key, const cha
                          pg_identifier(cut->arena, table->columns[i].name));
     PgRows from;
     PgRows to;
-    const char *text = arena_printf(cut->arena, "SELECT %s FROM %s WHERE %s=%s LIMIT 1", columns.text,
-                                    table->qualified, key_text(table, cut->arena), pg_literal(cut->arena, key));
+    const char *text =
+        arena_printf(cut->arena, "SELECT %s FROM %s WHERE %s=%s LIMIT 1", columns.text,
+                     table->qualified, key_text(table, cut->arena), pg_literal(cut->arena, key));
     if (!both_run(cut, text, &from, &to, err))
         return false;
     *ret_column = NULL;
@@ -95,7 +102,8 @@ typedef struct {
     size_t count, most;
 } Found;
 
-static bool found_add(Cut *cut, const Table *table, Found *found, const char *key, const char *what, Err *err)
+static bool found_add(Cut *cut, const Table *table, Found *found, const char *key, const char *what,
+                      Err *err)
 {
     Difference difference = {.table = table->qualified, .key = key, .what = what};
     if (found->count == found->most)
@@ -108,7 +116,8 @@ static bool found_add(Cut *cut, const Table *table, Found *found, const char *ke
 }
 
 // Both lists are sorted by their first column (C collation): one walk.
-static bool rows_merge(Cut *cut, const Table *table, const PgRows *from, const PgRows *to, Found *found, Err *err)
+static bool rows_merge(Cut *cut, const Table *table, const PgRows *from, const PgRows *to,
+                       Found *found, Err *err)
 {
     size_t i = 0;
     size_t j = 0;
@@ -120,7 +129,7 @@ static bool rows_merge(Cut *cut, const Table *table, const PgRows *from, const P
         const char *what = order < 0   ? "missing on the subscriber"
                            : order > 0 ? "only on the subscriber"
                            : strcmp(pg_cell(from, i, 1), pg_cell(to, j, 1)) != 0 ? "differs"
-                                                                               : NULL;
+                                                                                 : NULL;
         if (what != NULL && !found_add(cut, table, found, key, what, err))
             return false;
         i += order <= 0;
@@ -132,12 +141,14 @@ static bool rows_merge(Cut *cut, const Table *table, const PgRows *from, const P
 bool checksum_rows_find(Cut *cut, const Table *table, size_t most, Difference **ret_differences,
                         size_t *ret_count, Err *err)
 {
-    bool records = connection_version(cut->writer) >= 140000 && connection_version(cut->holder) >= 140000;
+    bool records =
+        connection_version(cut->writer) >= 140000 && connection_version(cut->holder) >= 140000;
     const char *hash = checksum_row_hash(table, records, cut->arena);
     bool keyed = table->key_count > 0;
-    const char *key = keyed ? key_text(table, cut->arena) : arena_printf(cut->arena, "(%s)::text", hash);
-    const char *part = arena_printf(cut->arena, "(pg_catalog.hashtextextended(%s, %s) & %d)", key, seed,
-                                    BUCKETS - 1);
+    const char *key =
+        keyed ? key_text(table, cut->arena) : arena_printf(cut->arena, "(%s)::text", hash);
+    const char *part = arena_printf(cut->arena, "(pg_catalog.hashtextextended(%s, %s) & %d)", key,
+                                    seed, BUCKETS - 1);
     const char *buckets = NULL;
     Found found = {.items = arena_array(cut->arena, Difference, most + 1), .most = most};
     if (!buckets_find(cut, table, part, hash, &buckets, err))
@@ -147,14 +158,16 @@ bool checksum_rows_find(Cut *cut, const Table *table, size_t most, Difference **
         PgRows to;
         // Without a key the hash is the name of a row, and how often it is there its value.
         const char *text =
-            keyed ? arena_printf(cut->arena,
-                                 "SELECT %s COLLATE \"C\" AS k, %s FROM %s WHERE %s IN (%s) ORDER BY 1",
-                                 key, hash, table->qualified, part, buckets)
+            keyed ? arena_printf(
+                        cut->arena,
+                        "SELECT %s COLLATE \"C\" AS k, %s FROM %s WHERE %s IN (%s) ORDER BY 1", key,
+                        hash, table->qualified, part, buckets)
                   : arena_printf(cut->arena,
                                  "SELECT %s COLLATE \"C\" AS k, count(*) FROM %s WHERE %s IN (%s)"
                                  " GROUP BY 1 ORDER BY 1",
                                  key, table->qualified, part, buckets);
-        if (!both_run(cut, text, &from, &to, err) || !rows_merge(cut, table, &from, &to, &found, err))
+        if (!both_run(cut, text, &from, &to, err) ||
+            !rows_merge(cut, table, &from, &to, &found, err))
             return false;
     }
     for (size_t i = 0; !keyed && i < found.count; i++)

@@ -111,8 +111,7 @@ static bool result_error(const Connection *connection, const PGresult *result, E
                        "%s: %s", connection->what,
                        one_line(&arena, PQerrorMessage(connection->pg)));
     (void)err_set(err, kind_of_state(sqlstate), "%s: %s%s%s", connection->what,
-                  one_line(&arena, message), detail != NULL ? ": " : "",
-                  one_line(&arena, detail));
+                  one_line(&arena, message), detail != NULL ? ": " : "", one_line(&arena, detail));
     (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%.5s", sqlstate);
     if (hint != NULL)
         (void)err_hint(err, "%s", one_line(&arena, hint));
@@ -177,7 +176,8 @@ static bool parameters_fill(const ConnectionSpec *spec, Arena *arena, Parameters
     if (options == NULL) {
         // libpq quotes parts of the string in its reason: not repeated here.
         PQfreemem(why);
-        (void)err_set(err, ERR_INPUT, "%s: its uri is not a PostgreSQL connection string", spec->what);
+        (void)err_set(err, ERR_INPUT, "%s: its uri is not a PostgreSQL connection string",
+                      spec->what);
         return err_hint(err, "write postgresql://user:password@host:port/database");
     }
     for (PQconninfoOption *option = options; option->keyword != NULL; option++)
@@ -186,7 +186,8 @@ static bool parameters_fill(const ConnectionSpec *spec, Arena *arena, Parameters
     parameter_set(ret_parameters, "fallback_application_name", "gybe");
     if (spec->kind == CONNECTION_CONSOLE)
         return true; // PgBouncer refuses startup parameters that it does not know
-    parameter_set(ret_parameters, "application_name", arena_printf(arena, "gybe %s", spec->purpose));
+    parameter_set(ret_parameters, "application_name",
+                  arena_printf(arena, "gybe %s", spec->purpose));
     parameter_set(ret_parameters, "client_encoding", "UTF8");
     parameter_set(ret_parameters, "keepalives_idle", "10");
     parameter_set(ret_parameters, "keepalives_interval", "5");
@@ -297,7 +298,8 @@ void connection_cancel_query(Connection *connection)
 }
 
 // The next result, NULL at the end. false: broken, cancelled or late.
-static bool result_next(Connection *connection, int64_t deadline_ms, PGresult **ret_result, Err *err)
+static bool result_next(Connection *connection, int64_t deadline_ms, PGresult **ret_result,
+                        Err *err)
 {
     while (PQisBusy(connection->pg)) {
         if (!wait_socket(connection, POLLIN, deadline_ms, err))
@@ -368,6 +370,21 @@ static bool result_fine(const PGresult *result)
     }
 }
 
+// One result of a statement: its rows where they are wanted, its error, or a COPY that has no place here.
+static bool result_take(Connection *connection, const PGresult *result, Arena *arena, PgRows *rows,
+                        Err *err)
+{
+    ExecStatusType status = PQresultStatus(result);
+    if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
+        return err_set(err, ERR_INTERNAL, "%s: a COPY is not a statement for this call",
+                       connection->what);
+    if (!result_fine(result))
+        return result_error(connection, result, err);
+    if (rows != NULL && arena != NULL)
+        rows_copy(arena, result, rows);
+    return true;
+}
+
 bool connection_collect(Connection *connection, Arena *arena, PgRows *ret_rows, Err *err)
 {
     PgRows rows = {0};
@@ -384,15 +401,9 @@ bool connection_collect(Connection *connection, Arena *arena, PgRows *ret_rows, 
         }
         if (result == NULL)
             break;
-        ExecStatusType status = PQresultStatus(result);
-        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
-            return err_set(err, ERR_INTERNAL, "%s: a COPY is not a statement for this call",
-                           connection->what);
-        if (!result_fine(result))
-            ok = result_error(connection, result, err);
-        else if (ok && ret_rows != NULL && arena != NULL &&
-                 (PQnfields(result) > 0 || rows.columns == 0)) // of several statements: the last with rows
-            rows_copy(arena, result, &rows);
+        ok = ok && result_take(connection, result, arena, ret_rows != NULL ? &rows : NULL, err);
+        if (err->kind == ERR_INTERNAL)
+            return false;
     }
     if (ok && ret_rows != NULL)
         *ret_rows = rows;

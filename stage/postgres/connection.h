@@ -26,8 +26,9 @@ typedef struct {
     int connect_timeout_ms; // 0: 10 s
     int lock_timeout_ms;    // 0: none set
     bool uncancellable;     // the guardian's
-    bool abrupt; // past its deadline a statement is not cancelled and read to its end, which takes time
-                 // that held clients do not have: the session is dropped. What became of it is unknown.
+    bool
+        abrupt; // past its deadline a statement is not cancelled and read to its end, which takes time
+    // that held clients do not have: the session is dropped. What became of it is unknown.
     bool lean; // skip the session settings in their own round trip: pass them as startup options
 } ConnectionSpec;
 
@@ -47,9 +48,10 @@ bool connection_run(Connection *connection, Arena *arena, const char *text,
                     const char *const *values, size_t count, PgRows *ret_rows, Err *err);
 // Formats into the statement: for DDL, with pg_identifier/pg_literal. Simple protocol.
 __attribute__((format(printf, 3, 4))) bool connection_exec(Connection *connection, Err *err,
-                                                            const char *format, ...);
+                                                           const char *format, ...);
 // Prepares once by name (then runs); for the held phase.
-bool connection_prepare(Connection *connection, const char *name, const char *text, int count, Err *err);
+bool connection_prepare(Connection *connection, const char *name, const char *text, int count,
+                        Err *err);
 bool connection_run_prepared(Connection *connection, Arena *arena, const char *name,
                              const char *const *values, size_t count, PgRows *ret_rows, Err *err);
 // Every following call must end before this monotonic time; 0: no deadline.
@@ -69,6 +71,6 @@ struct pg_conn *connection_raw(Connection *connection);
 const char *pg_cell(const PgRows *rows, size_t row, size_t column); // "" for NULL
 int64_t pg_cell_int(const PgRows *rows, size_t row, size_t column, int64_t fallback);
 bool pg_cell_bool(const PgRows *rows, size_t row, size_t column); // 't'
-char *pg_identifier(Arena *arena, const char *name);                 // always quoted
+char *pg_identifier(Arena *arena, const char *name);              // always quoted
 char *pg_qualified(Arena *arena, const char *schema, const char *name);
 char *pg_literal(Arena *arena, const char *text);

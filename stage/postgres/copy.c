@@ -12,7 +12,7 @@
 enum {
     JOBS_MAX = 64,
     TICK_MS = 500,
-    PUMP_ROWS = 4096, // rows taken from one worker before the others have their turn
+    PUMP_ROWS = 4096,    // rows taken from one worker before the others have their turn
     OUTPUT_MAX = 1 << 20 // bytes queued for a target before its source is left waiting
 };
 #define CHUNK_BYTES (256LL << 20)
@@ -94,7 +94,8 @@ static void queue_fill(Copy *copy, int version)
         copy->report.tables++;
         int64_t parts = parts_of(table, chunk_bytes, version);
         for (int64_t part = 0; part < parts; part++) {
-            bool last = part == parts - 1; // open-ended: the table may have grown since it was measured
+            bool last =
+                part == parts - 1; // open-ended: the table may have grown since it was measured
             copy->chunks[copy->chunk_count++] =
                 (Chunk){.table = table,
                         .number = (int)part,
@@ -127,9 +128,10 @@ static bool worker_open(Copy *copy, Worker *worker, Err *err)
                              .purpose = "copy"};
     return connection_open(&source, &worker->source, err) &&
            connection_open(&target, &worker->target, err) &&
-           connection_exec(worker->source, err,
-                           "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
-                           pg_literal(copy->arena, copy->spec->snapshot)) &&
+           connection_exec(
+               worker->source, err,
+               "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+               pg_literal(copy->arena, copy->spec->snapshot)) &&
            connection_exec(worker->target, err, "SET synchronous_commit=off");
 }
 
@@ -155,7 +157,8 @@ static bool copy_begin(Connection *connection, const char *text, ExecStatusType 
 {
     PGconn *pg = connection_raw(connection);
     if (PQsendQuery(pg, text) != 1)
-        return err_set(err, ERR_TRANSIENT, "%s: %s", connection_what(connection), PQerrorMessage(pg));
+        return err_set(err, ERR_TRANSIENT, "%s: %s", connection_what(connection),
+                       PQerrorMessage(pg));
     while (PQflush(pg) == 1 || PQisBusy(pg)) {
         struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN};
         if (!cancel_check(err))
@@ -178,10 +181,10 @@ static const char *copy_out_text(const Chunk *chunk, const char *format, Arena *
     if (chunk->first_page < 0)
         return arena_printf(arena, "COPY %s (%s) TO STDOUT (FORMAT %s)", chunk->table->qualified,
                             columns, format);
-    const char *end =
-        chunk->end_page < 0
-            ? ""
-            : arena_printf(arena, " AND ctid<'(%lld,0)'::pg_catalog.tid", (long long)chunk->end_page);
+    const char *end = chunk->end_page < 0
+                          ? ""
+                          : arena_printf(arena, " AND ctid<'(%lld,0)'::pg_catalog.tid",
+                                         (long long)chunk->end_page);
     return arena_printf(arena,
                         "COPY (SELECT %s FROM ONLY %s WHERE ctid>='(%lld,0)'::pg_catalog.tid%s)"
                         " TO STDOUT (FORMAT %s)",
@@ -193,10 +196,9 @@ static const char *copy_out_text(const Chunk *chunk, const char *format, Arena *
 // byte flows (algorithm C6).
 static bool chunk_record(Copy *copy, Worker *worker, const Chunk *chunk, Arena *arena, Err *err)
 {
-    const char *values[] = {copy->spec->lane->label, chunk->table->qualified,
-                            arena_printf(arena, "%d", chunk->number),
-                            arena_printf(arena, "%u", chunk->table->filenode),
-                            chunk->table->fingerprint};
+    const char *values[] = {
+        copy->spec->lane->label, chunk->table->qualified, arena_printf(arena, "%d", chunk->number),
+        arena_printf(arena, "%u", chunk->table->filenode), chunk->table->fingerprint};
     return connection_run(worker->target, arena,
                           "INSERT INTO gybe.chunk (lane, relation, number, filenode, fingerprint)"
                           " VALUES ($1, $2, $3, $4, $5)",
@@ -207,10 +209,12 @@ static bool chunk_start(Copy *copy, Worker *worker, const Chunk *chunk, Err *err
 {
     OWNED(arena_done) Arena arena = {0};
     const char *format = table_binary(chunk->table) ? "binary" : "text";
-    const char *in = arena_printf(&arena, "COPY %s (%s) FROM STDIN (FORMAT %s)", chunk->table->qualified,
-                                  table_column_list(&arena, chunk->table), format);
+    const char *in =
+        arena_printf(&arena, "COPY %s (%s) FROM STDIN (FORMAT %s)", chunk->table->qualified,
+                     table_column_list(&arena, chunk->table), format);
     if (chunk->table->column_count == 0)
-        in = arena_printf(&arena, "COPY %s FROM STDIN (FORMAT %s)", chunk->table->qualified, format);
+        in =
+            arena_printf(&arena, "COPY %s FROM STDIN (FORMAT %s)", chunk->table->qualified, format);
     worker->chunk = chunk;
     worker->bytes = 0;
     worker->rows = 0;
@@ -250,9 +254,10 @@ static bool chunk_commit(Copy *copy, Worker *worker, Err *err)
                             arena_printf(&arena, "%d", chunk->number),
                             arena_printf(&arena, "%lld", (long long)worker->bytes),
                             arena_printf(&arena, "%lld", (long long)worker->rows)};
-    if (!connection_run(worker->target, &arena,
-                        "UPDATE gybe.chunk SET bytes=$4, rows=$5 WHERE lane=$1 AND relation=$2 AND number=$3",
-                        values, 5, NULL, err) ||
+    if (!connection_run(
+            worker->target, &arena,
+            "UPDATE gybe.chunk SET bytes=$4, rows=$5 WHERE lane=$1 AND relation=$2 AND number=$3",
+            values, 5, NULL, err) ||
         !FAILPOINT("copy.chunk.commit", err) || !connection_exec(worker->target, err, "COMMIT") ||
         !FAILPOINT("copy.chunk.committed", err))
         return err_note(err, "copy of %s", chunk->table->qualified);
@@ -291,37 +296,46 @@ static bool row_pass(Worker *worker, bool *ret_more, Err *err)
     return length == 0 || link_lost(worker, worker->source, err);
 }
 
-// As much as both sockets allow. While the target's queue is full the source is left alone, so that
-// memory stays bounded and the source's own flow control holds its sender.
-static bool worker_pump(Copy *copy, Worker *worker, Err *err)
+// Rows of the source for as long as there are some and the target's queue is short. While that queue is
+// full the source is left alone, so that memory stays bounded and the source's own flow control holds
+// its sender.
+static bool rows_pass(Worker *worker, Err *err)
 {
-    PGconn *target = connection_raw(worker->target);
-    if (PQconsumeInput(connection_raw(worker->source)) == 0)
-        return link_lost(worker, worker->source, err);
-    int flushed = PQflush(target);
-    bool more = flushed == 0 && !worker->source_done;
-    int64_t queued = 0;
-    for (int i = 0; more && i < PUMP_ROWS && queued < OUTPUT_MAX; i++) {
-        int64_t before = worker->bytes;
+    bool more = PQflush(connection_raw(worker->target)) == 0 && !worker->source_done;
+    int64_t enough = worker->bytes + OUTPUT_MAX;
+    for (int i = 0; more && i < PUMP_ROWS && worker->bytes < enough; i++)
         if (!row_pass(worker, &more, err))
             return false;
-        queued += worker->bytes - before;
-    }
-    flushed = PQflush(target);
-    if (flushed < 0 || (flushed == 1 && PQconsumeInput(target) == 0))
-        return link_lost(worker, worker->target, err);
+    return true;
+}
+
+// Tells the target that the source is through. *ret_flushed: all that we queued is on its way.
+static bool end_pass(Worker *worker, bool *ret_flushed, Err *err)
+{
+    PGconn *target = connection_raw(worker->target);
     if (worker->source_done && !worker->end_sent) {
         int ended = PQputCopyEnd(target, NULL);
         if (ended < 0)
             return link_lost(worker, worker->target, err);
         worker->end_sent = ended == 1;
-        flushed = PQflush(target);
     }
-    if (!worker->end_sent || flushed != 0)
-        return true;
-    if (PQconsumeInput(target) == 0)
+    int flushed = PQflush(target);
+    if (flushed < 0 || PQconsumeInput(target) == 0)
         return link_lost(worker, worker->target, err);
-    return PQisBusy(target) || chunk_commit(copy, worker, err);
+    *ret_flushed = flushed == 0;
+    return true;
+}
+
+static bool worker_pump(Copy *copy, Worker *worker, Err *err)
+{
+    bool flushed = false;
+    if (PQconsumeInput(connection_raw(worker->source)) == 0)
+        return link_lost(worker, worker->source, err);
+    if (!rows_pass(worker, err) || !end_pass(worker, &flushed, err))
+        return false;
+    if (!worker->end_sent || !flushed || PQisBusy(connection_raw(worker->target)))
+        return true;
+    return chunk_commit(copy, worker, err);
 }
 
 // --- all of them -----------------------------------------------------------------------------
@@ -339,7 +353,8 @@ static void wait_any(Copy *copy)
         fds[count++] = (struct pollfd){.fd = connection_socket(worker->target),
                                        .events = full ? POLLIN | POLLOUT : POLLIN};
         if (!full && !worker->source_done)
-            fds[count++] = (struct pollfd){.fd = connection_socket(worker->source), .events = POLLIN};
+            fds[count++] =
+                (struct pollfd){.fd = connection_socket(worker->source), .events = POLLIN};
     }
     fds[count++] = (struct pollfd){.fd = cancel_fd(), .events = POLLIN};
     (void)poll(fds, count, TICK_MS);

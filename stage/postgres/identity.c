@@ -19,7 +19,8 @@ static bool alter_try(Connection *connection, const char *text, Err *err)
 }
 
 // Again and again while somebody holds the table, without ever making others wait for long.
-static bool alter_patiently(Connection *connection, const char *qualified, const char *text, Err *err)
+static bool alter_patiently(Connection *connection, const char *qualified, const char *text,
+                            Err *err)
 {
     for (int i = 0;; i++) {
         Err failed = {0};
@@ -104,18 +105,19 @@ static bool identity_restore(Connection *connection, const char *qualified, cons
                      pg_literal(arena, qualified));
     if (!pg_cell_bool(&rows, 0, 0))
         return connection_exec(connection, err, "%s", forget);
-    const char *text =
-        arena_printf(arena, "BEGIN; SET LOCAL lock_timeout=%d; ALTER TABLE %s REPLICA IDENTITY %s; %s; COMMIT",
-                     LOCK_MS, qualified, clause_of(arena, previous), forget);
+    const char *text = arena_printf(
+        arena, "BEGIN; SET LOCAL lock_timeout=%d; ALTER TABLE %s REPLICA IDENTITY %s; %s; COMMIT",
+        LOCK_MS, qualified, clause_of(arena, previous), forget);
     return alter_patiently(connection, qualified, text, err);
 }
 
 bool identities_restore(Connection *connection, Arena *arena, Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena,
-                        "SELECT subject, previous FROM gybe.restore WHERE kind='identity' ORDER BY 1",
-                        NULL, 0, &rows, err))
+    if (!connection_run(
+            connection, arena,
+            "SELECT subject, previous FROM gybe.restore WHERE kind='identity' ORDER BY 1", NULL, 0,
+            &rows, err))
         return false;
     for (size_t i = 0; i < rows.count; i++)
         if (!identity_restore(connection, pg_cell(&rows, i, 0), pg_cell(&rows, i, 1), arena, err))

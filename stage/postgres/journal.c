@@ -66,8 +66,9 @@ static bool owner_refused(const Connection *connection, const PgRows *rows, Err 
 static bool owner_take(Connection *connection, const StageRequest *request, Arena *arena, Err *err)
 {
     PgRows rows;
-    if (!connection_run(connection, arena, "SELECT store, run, migration, fence, taken_at FROM gybe.owner",
-                        NULL, 0, &rows, err))
+    if (!connection_run(connection, arena,
+                        "SELECT store, run, migration, fence, taken_at FROM gybe.owner", NULL, 0,
+                        &rows, err))
         return false;
     const char *fence = arena_printf(arena, "%lld", (long long)request->fence);
     if (rows.count == 0) {
@@ -80,7 +81,8 @@ static bool owner_take(Connection *connection, const StageRequest *request, Aren
     if (strcmp(pg_cell(&rows, 0, 1), request->run) != 0)
         return owner_refused(connection, &rows, err);
     if (pg_cell_int(&rows, 0, 3, 0) > request->fence) {
-        (void)err_set(err, ERR_CONFLICT, "%s: a later attempt (fence %s) took over from this one (%s)",
+        (void)err_set(err, ERR_CONFLICT,
+                      "%s: a later attempt (fence %s) took over from this one (%s)",
                       connection_what(connection), pg_cell(&rows, 0, 3), fence);
         return false;
     }
@@ -92,7 +94,8 @@ bool journal_claim(Connection *connection, const StageRequest *request, Arena *a
 {
     if (!connection_exec(connection, err, "BEGIN; SET LOCAL synchronous_commit=on; %s", claim_lock))
         return false;
-    bool ok = connection_exec(connection, err, "SET LOCAL client_min_messages=warning; %s", schema_text) &&
+    bool ok = connection_exec(connection, err, "SET LOCAL client_min_messages=warning; %s",
+                              schema_text) &&
               owner_take(connection, request, arena, err) &&
               FAILPOINT("journal.claim.commit", err) && connection_exec(connection, err, "COMMIT");
     if (!ok) {
@@ -146,7 +149,8 @@ bool journal_decide(Connection *connection, const StageRequest *request, const c
                     int number, Decision to, bool *ret_changed, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
-    const char *values[] = {request->run, direction, number_text(&arena, number), decision_name(to)};
+    const char *values[] = {request->run, direction, number_text(&arena, number),
+                            decision_name(to)};
     PgRows rows;
     if (!connection_exec(connection, err, "SET synchronous_commit=on") ||
         !connection_run(connection, &arena,

@@ -22,7 +22,13 @@ bool journal_exists(Connection *connection, Arena *arena, bool *ret_exists, Err 
 bool journal_marker_table(Connection *connection, const char *qualified, Err *err);
 bool journal_drop(Connection *connection, Err *err); // the schema, with everything in it
 
-typedef enum { DECISION_NONE, DECISION_OPEN, DECISION_SOURCE, DECISION_TARGET, DECISION_ABORTED } Decision;
+typedef enum {
+    DECISION_NONE,
+    DECISION_OPEN,
+    DECISION_SOURCE,
+    DECISION_TARGET,
+    DECISION_ABORTED
+} Decision;
 const char *decision_name(Decision decision);
 // Opens attempt N in `direction` ("forward"|"reverse"); ERR_CONFLICT if it already has a row.
 bool journal_open(Connection *connection, const StageRequest *request, const char *direction,

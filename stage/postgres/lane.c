@@ -55,10 +55,11 @@ bool lane_publish(Connection *publisher, const Lane *lane, const Catalog *catalo
     const char *tables = NULL;
     if (!published_tables(catalog, &arena, &tables, err))
         return false;
-    const char *options = shut ? "publish='', publish_via_partition_root=true"
-                               : "publish_via_partition_root=true";
+    const char *options =
+        shut ? "publish='', publish_via_partition_root=true" : "publish_via_partition_root=true";
     bool ok = journal_marker_table(publisher, lane->marker, err) &&
-              connection_exec(publisher, err, "CREATE PUBLICATION %s FOR TABLE %s WITH (publish='insert')",
+              connection_exec(publisher, err,
+                              "CREATE PUBLICATION %s FOR TABLE %s WITH (publish='insert')",
                               pg_identifier(&arena, lane->control), lane->marker) &&
               FAILPOINT("lane.publish.between", err) &&
               connection_exec(publisher, err, "CREATE PUBLICATION %s%s%s WITH (%s)",
@@ -71,12 +72,12 @@ bool lane_slot_create(Connection *replication, const Lane *lane, Arena *arena, c
                       char **ret_lsn, Err *err)
 {
     PgRows rows;
-    const char *text = arena_printf(
-        arena,
-        connection_version(replication) >= 150000
-            ? "CREATE_REPLICATION_SLOT %s LOGICAL pgoutput (SNAPSHOT 'export')"
-            : "CREATE_REPLICATION_SLOT %s LOGICAL pgoutput EXPORT_SNAPSHOT",
-        lane->name);
+    const char *text =
+        arena_printf(arena,
+                     connection_version(replication) >= 150000
+                         ? "CREATE_REPLICATION_SLOT %s LOGICAL pgoutput (SNAPSHOT 'export')"
+                         : "CREATE_REPLICATION_SLOT %s LOGICAL pgoutput EXPORT_SNAPSHOT",
+                     lane->name);
     // It waits for every transaction that was open when it started: bounded, and said.
     connection_deadline(replication, clock_monotonic_ms() + SLOT_CREATE_MS);
     if (!FAILPOINT("lane.slot.before", err) ||
@@ -108,8 +109,8 @@ static bool subscription_ready(Connection *subscriber, const Lane *lane, Arena *
 // the statement is not logged at all.
 static void logging_off(Connection *subscriber)
 {
-    static const char *const settings[] = {"log_min_error_statement='panic'", "log_statement='none'",
-                                           "log_min_duration_statement=-1"};
+    static const char *const settings[] = {"log_min_error_statement='panic'",
+                                           "log_statement='none'", "log_min_duration_statement=-1"};
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         Err ignored = {0}; // only superusers may: best effort
         (void)connection_exec(subscriber, &ignored, "SET %s", settings[i]);
@@ -120,23 +121,22 @@ bool lane_subscribe(Connection *subscriber, const Lane *lane, Secret conninfo, E
 {
     OWNED(arena_done) Arena arena = {0};
     logging_off(subscriber);
-    const char *options = arena_printf(&arena,
-                                       "create_slot=false, copy_data=false, enabled=true,"
-                                       " slot_name=%s%s",
-                                       pg_literal(&arena, lane->name),
-                                       lane->streams ? ", streaming=on" : "");
-    bool ok = FAILPOINT("lane.subscribe.before", err) &&
-              connection_exec(subscriber, err,
-                              "CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s WITH (%s)",
-                              pg_identifier(&arena, lane->name),
-                              pg_literal(&arena, conninfo.reveal),
-                              pg_identifier(&arena, lane->control),
-                              pg_identifier(&arena, lane->name), options) &&
-              FAILPOINT("lane.subscribe.after", err) &&
-              subscription_ready(subscriber, lane, &arena, err);
+    const char *options =
+        arena_printf(&arena,
+                     "create_slot=false, copy_data=false, enabled=true,"
+                     " slot_name=%s%s",
+                     pg_literal(&arena, lane->name), lane->streams ? ", streaming=on" : "");
+    bool ok =
+        FAILPOINT("lane.subscribe.before", err) &&
+        connection_exec(
+            subscriber, err, "CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s WITH (%s)",
+            pg_identifier(&arena, lane->name), pg_literal(&arena, conninfo.reveal),
+            pg_identifier(&arena, lane->control), pg_identifier(&arena, lane->name), options) &&
+        FAILPOINT("lane.subscribe.after", err) && subscription_ready(subscriber, lane, &arena, err);
     if (!ok && strcmp(err->sqlstate, "42501") == 0)
-        (void)err_hint(err, "before PostgreSQL 16 only a superuser (on RDS: rds_superuser) may create "
-                            "subscriptions; from 16 on grant pg_create_subscription");
+        (void)err_hint(err,
+                       "before PostgreSQL 16 only a superuser (on RDS: rds_superuser) may create "
+                       "subscriptions; from 16 on grant pg_create_subscription");
     return ok || err_note(err, "lane %s: subscription", lane->label);
 }
 
@@ -165,11 +165,12 @@ bool lane_lag(Connection *publisher, const Lane *lane, Arena *arena, LaneLag *re
 bool lane_check(Connection *subscriber, const Lane *lane, Arena *arena, Err *err)
 {
     PgRows rows;
-    if (!connection_run(subscriber, arena,
-                        "SELECT s.subenabled, st.pid IS NOT NULL"
-                        " FROM pg_catalog.pg_subscription s LEFT JOIN pg_catalog.pg_stat_subscription st"
-                        " ON st.subid=s.oid AND st.relid IS NULL WHERE s.subname=$1",
-                        (const char *[]){lane->name}, 1, &rows, err))
+    if (!connection_run(
+            subscriber, arena,
+            "SELECT s.subenabled, st.pid IS NOT NULL"
+            " FROM pg_catalog.pg_subscription s LEFT JOIN pg_catalog.pg_stat_subscription st"
+            " ON st.subid=s.oid AND st.relid IS NULL WHERE s.subname=$1",
+            (const char *[]){lane->name}, 1, &rows, err))
         return false;
     if (rows.count == 0)
         return err_set(err, ERR_REMOTE, "lane %s: its subscription is gone from %s", lane->label,
@@ -251,8 +252,7 @@ bool lane_drop_publisher(Connection *publisher, const Lane *lane, Err *err)
            connection_exec(publisher, err,
                            "SET client_min_messages=warning; DROP PUBLICATION IF EXISTS %s;"
                            "DROP PUBLICATION IF EXISTS %s; RESET client_min_messages",
-                           pg_identifier(&arena, lane->name),
-                           pg_identifier(&arena, lane->control));
+                           pg_identifier(&arena, lane->name), pg_identifier(&arena, lane->control));
 }
 
 bool lane_record(Connection *connection, const Lane *lane, const char *direction,
@@ -280,9 +280,10 @@ bool lane_list(Connection *connection, const StageRequest *request, const char *
 {
     (void)request; // the schema belongs to one run
     PgRows rows;
-    if (!connection_run(connection, arena,
-                        "SELECT label, name, state FROM gybe.lane WHERE direction=$1 ORDER BY label",
-                        (const char *[]){direction}, 1, &rows, err))
+    if (!connection_run(
+            connection, arena,
+            "SELECT label, name, state FROM gybe.lane WHERE direction=$1 ORDER BY label",
+            (const char *[]){direction}, 1, &rows, err))
         return false;
     Lane *lanes = arena_array(arena, Lane, rows.count);
     for (size_t i = 0; i < rows.count; i++) {

@@ -36,7 +36,8 @@ static bool conninfo_make(const ConnectionProfile *profile, const char *user, co
                           Arena *arena, Secret *ret_conninfo, Err *err)
 {
     char *why = NULL;
-    OWNED(conninfo_done) PQconninfoOption *options = PQconninfoParse(profile->peer_uri.reveal, &why);
+    OWNED(conninfo_done)
+    PQconninfoOption *options = PQconninfoParse(profile->peer_uri.reveal, &why);
     if (options == NULL) {
         PQfreemem(why);
         return err_set(err, ERR_INPUT, "connection %s: peerUri is not a connection string",
@@ -70,17 +71,18 @@ static bool role_make(Connection *publisher, const char *role, const char *passw
                            "BEGIN; SET LOCAL password_encryption='scram-sha-256';"
                            "%s ROLE %s LOGIN REPLICATION NOINHERIT PASSWORD %s;"
                            "GRANT USAGE ON SCHEMA gybe TO %s; COMMIT",
-                           rows.count > 0 ? "ALTER" : "CREATE", quoted,
-                           pg_literal(arena, password), quoted);
+                           rows.count > 0 ? "ALTER" : "CREATE", quoted, pg_literal(arena, password),
+                           quoted);
 }
 
 static bool connect_grant(Connection *publisher, const char *role, Arena *arena, Err *err)
 {
     PgRows rows;
-    if (!connection_run(publisher, arena,
-                        "SELECT pg_catalog.has_database_privilege($1, current_database(), 'CONNECT'),"
-                        " current_database()",
-                        (const char *[]){role}, 1, &rows, err))
+    if (!connection_run(
+            publisher, arena,
+            "SELECT pg_catalog.has_database_privilege($1, current_database(), 'CONNECT'),"
+            " current_database()",
+            (const char *[]){role}, 1, &rows, err))
         return false;
     return pg_cell_bool(&rows, 0, 0) ||
            connection_exec(publisher, err, "GRANT CONNECT ON DATABASE %s TO %s",

@@ -33,8 +33,8 @@ bool marker_wait(Connection *subscriber, const Lane *lane, int64_t number, int64
                  Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
-    const char *text = arena_printf(&arena, "SELECT 1 FROM %s WHERE number=%lld", lane->marker,
-                                    (long long)number);
+    const char *text =
+        arena_printf(&arena, "SELECT 1 FROM %s WHERE number=%lld", lane->marker, (long long)number);
     for (int step_us = FIRST_POLL_US;; step_us = step_us * 3 / 2) {
         OWNED(arena_done) Arena scratch = {0};
         PgRows rows;
@@ -43,9 +43,8 @@ bool marker_wait(Connection *subscriber, const Lane *lane, int64_t number, int64
         if (rows.count > 0)
             return true;
         if (clock_monotonic_ms() >= deadline_ms)
-            return err_set(err, ERR_TRANSIENT,
-                           "lane %s: marker %lld did not arrive at %s in time", lane->label,
-                           (long long)number, connection_what(subscriber));
+            return err_set(err, ERR_TRANSIENT, "lane %s: marker %lld did not arrive at %s in time",
+                           lane->label, (long long)number, connection_what(subscriber));
         if (step_us > SLOWEST_POLL_US)
             step_us = SLOWEST_POLL_US;
         struct timespec pause = {.tv_nsec = step_us * 1000L};

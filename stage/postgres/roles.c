@@ -14,22 +14,25 @@ static const char needed_text[] =
     " ON d.datname=current_database() WHERE s.refclassid='pg_catalog.pg_authid'::regclass"
     " AND (s.dbid=d.oid OR (s.classid='pg_catalog.pg_database'::regclass AND s.objid=d.oid))"
     " UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN named n ON m.member=n.oid)"
-    " SELECT r.rolname, r.rolcanlogin, r.rolinherit, r.rolcreatedb, r.rolcreaterole, r.rolconnlimit,"
+    " SELECT r.rolname, r.rolcanlogin, r.rolinherit, r.rolcreatedb, r.rolcreaterole, "
+    "r.rolconnlimit,"
     " r.rolbypassrls, r.rolsuper, r.rolreplication"
     " FROM pg_catalog.pg_roles r JOIN named n ON n.oid=r.oid"
-    " WHERE r.rolname NOT LIKE 'pg\\_%' AND r.rolname NOT LIKE 'gybe\\_%\\___________' AND r.oid>=16384"
+    " WHERE r.rolname NOT LIKE 'pg\\_%' AND r.rolname NOT LIKE 'gybe\\_%\\___________' AND "
+    "r.oid>=16384"
     " ORDER BY 1";
 
 static char *array_text(Arena *arena, const Strings *strings)
 {
     const char *list = "";
     for (size_t i = 0; i < strings->count; i++)
-        list = arena_printf(arena, "%s%s%s", list, i > 0 ? "," : "", pg_identifier(arena, strings->items[i]));
+        list = arena_printf(arena, "%s%s%s", list, i > 0 ? "," : "",
+                            pg_identifier(arena, strings->items[i]));
     return arena_printf(arena, "{%s}", list);
 }
 
-static bool needed_read(Connection *source, const StageRequest *request, Arena *arena, PgRows *ret_rows,
-                        Err *err)
+static bool needed_read(Connection *source, const StageRequest *request, Arena *arena,
+                        PgRows *ret_rows, Err *err)
 {
     const char *values[] = {array_text(arena, &request->traffic.app_roles)};
     return connection_run(source, arena, needed_text, values, 1, ret_rows, err);
@@ -50,7 +53,8 @@ static const char *verifier_read(Connection *connection, const char *role, Arena
 {
     PgRows rows;
     Err refused = {0};
-    if (!connection_run(connection, arena, "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname=$1",
+    if (!connection_run(connection, arena,
+                        "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname=$1",
                         (const char *[]){role}, 1, &rows, &refused) ||
         rows.count == 0)
         return NULL;
@@ -62,13 +66,14 @@ static bool verifiers_readable(Connection *connection, Arena *arena)
     PgRows rows;
     Err refused = {0};
     return connection_run(connection, arena,
-                          "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')", NULL,
-                          0, &rows, &refused) &&
+                          "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
+                          NULL, 0, &rows, &refused) &&
            pg_cell_bool(&rows, 0, 0);
 }
 
 bool roles_needed(Connection *source, Connection *target, const StageRequest *request,
-                  const Catalog *catalog, Arena *arena, RoleNeed **ret_roles, size_t *ret_count, Err *err)
+                  const Catalog *catalog, Arena *arena, RoleNeed **ret_roles, size_t *ret_count,
+                  Err *err)
 {
     (void)catalog; // pg_shdepend knows more than the scope: a role too many does no harm
     PgRows rows;
@@ -86,7 +91,8 @@ bool roles_needed(Connection *source, Connection *target, const StageRequest *re
             continue;
         const char *here = verifier_read(source, roles[i].name, arena);
         const char *there = verifier_read(target, roles[i].name, arena);
-        roles[i].verifier_same = here == NULL || there == NULL ? here == there : strcmp(here, there) == 0;
+        roles[i].verifier_same =
+            here == NULL || there == NULL ? here == there : strcmp(here, there) == 0;
     }
     *ret_roles = roles;
     *ret_count = rows.count;
@@ -117,10 +123,11 @@ static bool role_make(Connection *source, Connection *target, const StageRequest
         verifier != NULL ? " PASSWORD " : "", verifier != NULL ? pg_literal(arena, verifier) : "");
     if (verifier == NULL && pg_cell_bool(rows, i, 1))
         log_warning("role made without its password, which cannot be read", LOG_STR("role", name));
-    return connection_run(target, arena,
-                          "INSERT INTO gybe.restore (kind, subject, previous) VALUES ('role', $1, '')"
-                          " ON CONFLICT DO NOTHING",
-                          (const char *[]){name}, 1, NULL, err) &&
+    return connection_run(
+               target, arena,
+               "INSERT INTO gybe.restore (kind, subject, previous) VALUES ('role', $1, '')"
+               " ON CONFLICT DO NOTHING",
+               (const char *[]){name}, 1, NULL, err) &&
            FAILPOINT("roles.make.before", err) && connection_exec(target, err, "%s", text);
 }
 
@@ -138,8 +145,8 @@ static bool memberships_carry(Connection *source, Connection *target, Arena *are
         PgRows made;
         const char *values[] = {pg_cell(&rows, i, 1)};
         if (!connection_run(target, arena,
-                            "SELECT 1 FROM gybe.restore WHERE kind='role' AND subject=$1", values, 1,
-                            &made, err))
+                            "SELECT 1 FROM gybe.restore WHERE kind='role' AND subject=$1", values,
+                            1, &made, err))
             return false;
         bool group_there = false;
         if (made.count == 0)
@@ -161,28 +168,32 @@ static bool settings_carry(Connection *source, Connection *target, Arena *arena,
     PgRows rows;
     PgRows name;
     if (!connection_run(target, arena, "SELECT current_database()", NULL, 0, &name, err) ||
-        !connection_run(source, arena,
-                        "SELECT coalesce(r.rolname, ''), pg_catalog.split_part(c, '=', 1),"
-                        " pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)"
-                        " FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid=s.setdatabase"
-                        " LEFT JOIN pg_catalog.pg_roles r ON r.oid=s.setrole, pg_catalog.unnest(s.setconfig) c"
-                        " WHERE d.datname=current_database() ORDER BY 1, 2",
-                        NULL, 0, &rows, err))
+        !connection_run(
+            source, arena,
+            "SELECT coalesce(r.rolname, ''), pg_catalog.split_part(c, '=', 1),"
+            " pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)"
+            " FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON "
+            "d.oid=s.setdatabase"
+            " LEFT JOIN pg_catalog.pg_roles r ON r.oid=s.setrole, pg_catalog.unnest(s.setconfig) c"
+            " WHERE d.datname=current_database() ORDER BY 1, 2",
+            NULL, 0, &rows, err))
         return false;
     const char *database = pg_identifier(arena, pg_cell(&name, 0, 0));
     for (size_t i = 0; i < rows.count; i++) {
         const char *role = pg_cell(&rows, i, 0);
         const char *setting = pg_cell(&rows, i, 1);
-        bool list = strcmp(setting, "search_path") == 0 || strcmp(setting, "session_preload_libraries") == 0 ||
+        bool list = strcmp(setting, "search_path") == 0 ||
+                    strcmp(setting, "session_preload_libraries") == 0 ||
                     strcmp(setting, "DateStyle") == 0 || strcmp(setting, "temp_tablespaces") == 0;
         const char *value = list && pg_cell(&rows, i, 2)[0] != '\0'
                                 ? pg_cell(&rows, i, 2)
                                 : pg_literal(arena, pg_cell(&rows, i, 2));
-        const char *whose = role[0] != '\0'
-                                ? arena_printf(arena, "ROLE %s IN DATABASE %s", pg_identifier(arena, role), database)
-                                : arena_printf(arena, "DATABASE %s", database);
+        const char *whose = role[0] != '\0' ? arena_printf(arena, "ROLE %s IN DATABASE %s",
+                                                           pg_identifier(arena, role), database)
+                                            : arena_printf(arena, "DATABASE %s", database);
         Err refused = {0};
-        if (!connection_exec(target, &refused, "ALTER %s SET %s = %s", whose, pg_identifier(arena, setting), value))
+        if (!connection_exec(target, &refused, "ALTER %s SET %s = %s", whose,
+                             pg_identifier(arena, setting), value))
             log_warning("a setting could not be carried", LOG_STR("setting", setting),
                         LOG_STR("of", whose), LOG_STR("reason", refused.message));
     }
@@ -194,20 +205,22 @@ static bool database_grants_carry(Connection *source, Connection *target, Arena 
     PgRows rows;
     PgRows name;
     if (!connection_run(target, arena, "SELECT current_database()", NULL, 0, &name, err) ||
-        !connection_run(source, arena,
-                        "SELECT r.rolname, a.privilege_type FROM pg_catalog.pg_database d,"
-                        " pg_catalog.aclexplode(d.datacl) a JOIN pg_catalog.pg_roles r ON r.oid=a.grantee"
-                        " WHERE d.datname=current_database() AND a.grantee>=16384 AND a.grantee<>d.datdba"
-                        " AND r.rolname NOT LIKE 'gybe\\_%' ORDER BY 1, 2",
-                        NULL, 0, &rows, err))
+        !connection_run(
+            source, arena,
+            "SELECT r.rolname, a.privilege_type FROM pg_catalog.pg_database d,"
+            " pg_catalog.aclexplode(d.datacl) a JOIN pg_catalog.pg_roles r ON r.oid=a.grantee"
+            " WHERE d.datname=current_database() AND a.grantee>=16384 AND a.grantee<>d.datdba"
+            " AND r.rolname NOT LIKE 'gybe\\_%' ORDER BY 1, 2",
+            NULL, 0, &rows, err))
         return false;
     for (size_t i = 0; i < rows.count; i++) {
         bool there = false;
         if (!is_on(target, pg_cell(&rows, i, 0), arena, &there, err))
             return false;
-        if (there && !connection_exec(target, err, "GRANT %s ON DATABASE %s TO %s", pg_cell(&rows, i, 1),
-                                      pg_identifier(arena, pg_cell(&name, 0, 0)),
-                                      pg_identifier(arena, pg_cell(&rows, i, 0))))
+        if (there &&
+            !connection_exec(target, err, "GRANT %s ON DATABASE %s TO %s", pg_cell(&rows, i, 1),
+                             pg_identifier(arena, pg_cell(&name, 0, 0)),
+                             pg_identifier(arena, pg_cell(&rows, i, 0))))
             return false;
     }
     return true;

@@ -14,7 +14,8 @@ typedef struct {
 
 // What is needed and what is there already; changes nothing (for plan).
 bool roles_needed(Connection *source, Connection *target, const StageRequest *request,
-                  const Catalog *catalog, Arena *arena, RoleNeed **ret_roles, size_t *ret_count, Err *err);
+                  const Catalog *catalog, Arena *arena, RoleNeed **ret_roles, size_t *ret_count,
+                  Err *err);
 // Creates what is missing on the target, records it in gybe.restore so that finish before cutover can
 // drop what gybe made. Application roles are created NOLOGIN.
 bool roles_carry(Connection *source, Connection *target, const StageRequest *request,

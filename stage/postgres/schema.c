@@ -11,7 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OUTPUT_MAX = 256 * 1024, DUMP_MS = 30 * 60 * 1000, RESTORE_MS = 24 * 3600 * 1000, ARGS_MAX = 4096 };
+enum {
+    OUTPUT_MAX = 256 * 1024,
+    DUMP_MS = 30 * 60 * 1000,
+    RESTORE_MS = 24 * 3600 * 1000,
+    ARGS_MAX = 4096
+};
 
 // --- the tools -------------------------------------------------------------------------------
 
@@ -44,8 +49,8 @@ static void tools_in_path(Arena *arena, SchemaTools *best)
 {
     const char *path = getenv("PATH");
     char *save = NULL;
-    for (char *dir = strtok_r(arena_strdup(arena, path != NULL ? path : ""), ":", &save); dir != NULL;
-         dir = strtok_r(NULL, ":", &save))
+    for (char *dir = strtok_r(arena_strdup(arena, path != NULL ? path : ""), ":", &save);
+         dir != NULL; dir = strtok_r(NULL, ":", &save))
         tools_consider(dir, arena, best);
 }
 
@@ -58,9 +63,11 @@ static void dir_done(DIR **dir)
 static void tools_of_debian(Arena *arena, SchemaTools *best)
 {
     OWNED(dir_done) DIR *dir = opendir("/usr/lib/postgresql");
-    for (struct dirent *entry = dir != NULL ? readdir(dir) : NULL; entry != NULL; entry = readdir(dir))
+    for (struct dirent *entry = dir != NULL ? readdir(dir) : NULL; entry != NULL;
+         entry = readdir(dir))
         if (entry->d_name[0] != '.')
-            tools_consider(arena_printf(arena, "/usr/lib/postgresql/%s/bin", entry->d_name), arena, best);
+            tools_consider(arena_printf(arena, "/usr/lib/postgresql/%s/bin", entry->d_name), arena,
+                           best);
 }
 
 bool schema_tools(int version, Arena *arena, SchemaTools *ret_tools, Err *err)
@@ -74,7 +81,8 @@ bool schema_tools(int version, Arena *arena, SchemaTools *ret_tools, Err *err)
     }
     (void)err_set(err, ERR_NOT_FOUND, "no pg_dump for PostgreSQL %d: the newest here is %d",
                   version / 10000, best.major);
-    return err_hint(err, "install postgresql-client-%d on the machine that runs gybe", version / 10000);
+    return err_hint(err, "install postgresql-client-%d on the machine that runs gybe",
+                    version / 10000);
 }
 
 // --- running them ----------------------------------------------------------------------------
@@ -85,15 +93,18 @@ static void conninfo_done(PQconninfoOption **options)
 }
 
 // libpq's environment variables say the same as the URI, without being seen in a process list.
-static bool environment_of(const ConnectionProfile *profile, Arena *arena, const char ***ret_env, Err *err)
+static bool environment_of(const ConnectionProfile *profile, Arena *arena, const char ***ret_env,
+                           Err *err)
 {
     OWNED(conninfo_done) PQconninfoOption *options = PQconninfoParse(profile->uri.reveal, NULL);
     if (options == NULL)
-        return err_set(err, ERR_INPUT, "connection %s: its uri is not a connection string", profile->name);
+        return err_set(err, ERR_INPUT, "connection %s: its uri is not a connection string",
+                       profile->name);
     const char **env = arena_array(arena, const char *, 64);
     size_t count = 0;
     for (PQconninfoOption *option = options; option->keyword != NULL && count < 60; option++)
-        if (option->envvar != NULL && option->val != NULL && strcmp(option->envvar, "PGOPTIONS") != 0)
+        if (option->envvar != NULL && option->val != NULL &&
+            strcmp(option->envvar, "PGOPTIONS") != 0)
             env[count++] = arena_printf(arena, "%s=%s", option->envvar, option->val);
     env[count++] = "PGOPTIONS=-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 "
                    "-c row_security=off -c lock_timeout=0";
@@ -131,7 +142,8 @@ static bool tool_run(const char *const *argv, const ConnectionProfile *profile, 
                         LOG_STR("text", first_errors(arena, errors)));
         return true;
     }
-    return err_set(err, ERR_REMOTE, "%s on %s: %s", slash + 1, profile->name, first_errors(arena, errors));
+    return err_set(err, ERR_REMOTE, "%s on %s: %s", slash + 1, profile->name,
+                   first_errors(arena, errors));
 }
 
 typedef struct {
@@ -149,9 +161,9 @@ bool schema_dump(const SchemaTools *tools, const StageRequest *request, const Ca
                  const char *snapshot, const char *archive, Arena *arena, Err *err)
 {
     Args *args = arena_alloc(arena, sizeof *args);
-    const char *fixed[] = {tools->pg_dump, "--format=custom", "--schema-only", "--no-publications",
-                           "--no-subscriptions", "--exclude-schema=gybe", "--exclude-schema=cron",
-                           "--no-password"};
+    const char *fixed[] = {tools->pg_dump,          "--format=custom",    "--schema-only",
+                           "--no-publications",     "--no-subscriptions", "--exclude-schema=gybe",
+                           "--exclude-schema=cron", "--no-password"};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         arg(args, fixed[i]);
     if (snapshot != NULL)
@@ -170,7 +182,8 @@ bool schema_dump(const SchemaTools *tools, const StageRequest *request, const Ca
 
 static const char *target_database(const StageRequest *request, Arena *arena)
 {
-    OWNED(conninfo_done) PQconninfoOption *options = PQconninfoParse(request->target.uri.reveal, NULL);
+    OWNED(conninfo_done)
+    PQconninfoOption *options = PQconninfoParse(request->target.uri.reveal, NULL);
     const char *user = NULL;
     for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
         if (strcmp(option->keyword, "dbname") == 0 && option->val != NULL)
@@ -181,24 +194,32 @@ static const char *target_database(const StageRequest *request, Arena *arena)
     return user != NULL ? user : "postgres"; // libpq's own rule
 }
 
-bool schema_restore_before(const SchemaTools *tools, const StageRequest *request, const char *archive,
-                           Arena *arena, Err *err)
+bool schema_restore_before(const SchemaTools *tools, const StageRequest *request,
+                           const char *archive, Arena *arena, Err *err)
 {
-    const char *argv[] = {tools->pg_restore, "--section=pre-data", "--single-transaction",
-                          "--exit-on-error", "--no-password",
-                          arena_printf(arena, "--dbname=%s", target_database(request, arena)), archive,
+    const char *argv[] = {tools->pg_restore,
+                          "--section=pre-data",
+                          "--single-transaction",
+                          "--exit-on-error",
+                          "--no-password",
+                          arena_printf(arena, "--dbname=%s", target_database(request, arena)),
+                          archive,
                           NULL};
     return FAILPOINT("schema.before.before", err) &&
            tool_run(argv, &request->target, RESTORE_MS, arena, err) &&
            FAILPOINT("schema.before.after", err);
 }
 
-bool schema_restore_after(const SchemaTools *tools, const StageRequest *request, const char *archive,
-                          int jobs, Arena *arena, Err *err)
+bool schema_restore_after(const SchemaTools *tools, const StageRequest *request,
+                          const char *archive, int jobs, Arena *arena, Err *err)
 {
-    const char *argv[] = {tools->pg_restore, "--section=post-data", "--exit-on-error", "--no-password",
+    const char *argv[] = {tools->pg_restore,
+                          "--section=post-data",
+                          "--exit-on-error",
+                          "--no-password",
                           arena_printf(arena, "--jobs=%d", jobs),
-                          arena_printf(arena, "--dbname=%s", target_database(request, arena)), archive,
+                          arena_printf(arena, "--dbname=%s", target_database(request, arena)),
+                          archive,
                           NULL};
     return FAILPOINT("schema.after.before", err) &&
            tool_run(argv, &request->target, RESTORE_MS, arena, err) &&
@@ -230,23 +251,26 @@ static bool extension_make(Connection *source, Connection *target, const char *n
                            Arena *arena, Err *err)
 {
     bool there = false;
-    if (!is_there(target, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname=$1", name, arena, &there, err))
+    if (!is_there(target, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname=$1", name, arena,
+                  &there, err))
         return false;
     if (there)
         return true;
     PgRows rows;
-    if (!connection_run(source, arena,
-                        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n"
-                        " ON n.oid=e.extnamespace WHERE extname=$1",
-                        (const char *[]){name}, 1, &rows, err) ||
+    if (!connection_run(
+            source, arena,
+            "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n"
+            " ON n.oid=e.extnamespace WHERE extname=$1",
+            (const char *[]){name}, 1, &rows, err) ||
         !made(target, "extension", name, arena, err))
         return false;
     if (!create)
         return true;
     const char *schema = pg_identifier(arena, rows.count > 0 ? pg_cell(&rows, 0, 0) : "public");
-    return connection_exec(target, err,
-                           "CREATE SCHEMA IF NOT EXISTS %s; CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA %s",
-                           schema, pg_identifier(arena, name), schema);
+    return connection_exec(
+        target, err,
+        "CREATE SCHEMA IF NOT EXISTS %s; CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA %s", schema,
+        pg_identifier(arena, name), schema);
 }
 
 bool schema_prepare(Connection *source, Connection *target, const StageRequest *request,
@@ -270,12 +294,15 @@ bool schema_prepare(Connection *source, Connection *target, const StageRequest *
 // Everything in one schema that pg_dump could have brought, by kind, most depended-on last.
 static const char drop_objects_text[] =
     "DO $drop$ DECLARE o record; BEGIN FOR o IN"
-    " SELECT 1 AS rank, format('DROP %%s IF EXISTS %%I.%%I CASCADE', CASE c.relkind WHEN 'v' THEN 'VIEW'"
+    " SELECT 1 AS rank, format('DROP %%s IF EXISTS %%I.%%I CASCADE', CASE c.relkind WHEN 'v' THEN "
+    "'VIEW'"
     " WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE'"
     " WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, n.nspname, c.relname) AS text"
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid=c.relnamespace"
-    " WHERE n.nspname=%1$s AND c.relkind IN ('r','p','v','m','f','S','c') AND NOT EXISTS (SELECT 1 FROM"
-    " pg_catalog.pg_depend d WHERE d.classid='pg_catalog.pg_class'::regclass AND d.objid=c.oid AND d.deptype='e')"
+    " WHERE n.nspname=%1$s AND c.relkind IN ('r','p','v','m','f','S','c') AND NOT EXISTS (SELECT 1 "
+    "FROM"
+    " pg_catalog.pg_depend d WHERE d.classid='pg_catalog.pg_class'::regclass AND d.objid=c.oid AND "
+    "d.deptype='e')"
     " UNION ALL SELECT 2, format('DROP ROUTINE IF EXISTS %%s CASCADE', p.oid::regprocedure)"
     " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid=p.pronamespace"
     " WHERE n.nspname=%1$s AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d"
@@ -283,7 +310,8 @@ static const char drop_objects_text[] =
     " UNION ALL SELECT 3, format('DROP TYPE IF EXISTS %%I.%%I CASCADE', n.nspname, t.typname)"
     " FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid=t.typnamespace"
     " WHERE n.nspname=%1$s AND t.typtype IN ('e','d','r') AND NOT EXISTS (SELECT 1 FROM"
-    " pg_catalog.pg_depend d WHERE d.classid='pg_catalog.pg_type'::regclass AND d.objid=t.oid AND d.deptype='e')"
+    " pg_catalog.pg_depend d WHERE d.classid='pg_catalog.pg_type'::regclass AND d.objid=t.oid AND "
+    "d.deptype='e')"
     " ORDER BY rank LOOP EXECUTE o.text; END LOOP; END $drop$";
 
 bool schema_drop_copied(Connection *target, const Catalog *catalog, Arena *arena, Err *err)

@@ -16,11 +16,11 @@ bool schema_tools(int version, Arena *arena, SchemaTools *ret_tools, Err *err);
 bool schema_dump(const SchemaTools *tools, const StageRequest *request, const Catalog *catalog,
                  const char *snapshot, const char *archive, Arena *arena, Err *err);
 // All of it or nothing: tables, types, functions, sequences.
-bool schema_restore_before(const SchemaTools *tools, const StageRequest *request, const char *archive,
-                           Arena *arena, Err *err);
+bool schema_restore_before(const SchemaTools *tools, const StageRequest *request,
+                           const char *archive, Arena *arena, Err *err);
 // Indexes, constraints, triggers: `jobs` at once.
-bool schema_restore_after(const SchemaTools *tools, const StageRequest *request, const char *archive,
-                          int jobs, Arena *arena, Err *err);
+bool schema_restore_after(const SchemaTools *tools, const StageRequest *request,
+                          const char *archive, int jobs, Arena *arena, Err *err);
 // Records in gybe.restore which schemas and extensions the restore will make; makes the extensions where
 // the archive has none because schemas were chosen.
 bool schema_prepare(Connection *source, Connection *target, const StageRequest *request,

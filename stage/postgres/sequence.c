@@ -39,7 +39,7 @@ static bool positions_read(Connection *connection, const Catalog *catalog, Arena
 // A margin cannot be given where it would wrap, run out or go the other way.
 static bool sequence_exact(const Sequence *sequence, int64_t value)
 {
-    if (sequence->cycles || sequence->increment < 0)
+    if (sequence->cycles || sequence->increment <= 0)
         return true;
     int64_t steps_left = (sequence->maximum - value) / sequence->increment;
     return steps_left < EXACT_STEPS;
@@ -51,7 +51,8 @@ static int64_t margin_of(const Sequence *sequence, int64_t first, int64_t second
     int64_t least = LEAST_STEPS * sequence->increment;
     double rate = interval_ms > 0 ? (double)(second - first) / interval_ms : 0;
     double wanted = rate * (double)horizon_ms;
-    double most = (double)(sequence->maximum - second) / 2; // never spend more than half of what is left
+    double most =
+        (double)(sequence->maximum - second) / 2; // never spend more than half of what is left
     int64_t margin = wanted > most ? (int64_t)most : (int64_t)wanted;
     return margin < least ? least : margin;
 }
@@ -97,7 +98,8 @@ bool sequences_carry(Connection *from, Connection *to, const Catalog *catalog, i
     return sequences_set(to, catalog, second, wanted, arena, err);
 }
 
-bool sequences_settle(Connection *from, Connection *to, const Catalog *catalog, Arena *arena, Err *err)
+bool sequences_settle(Connection *from, Connection *to, const Catalog *catalog, Arena *arena,
+                      Err *err)
 {
     Position *here = NULL;
     Position *there = NULL;

@@ -12,7 +12,8 @@ bool sequences_carry(Connection *from, Connection *to, const Catalog *catalog, i
                      int64_t horizon_ms, Arena *arena, Err *err);
 // For the held phase, `from` quiet: sets the exact ones; false ERR_TRANSIENT naming a sequence whose
 // margin was passed.
-bool sequences_settle(Connection *from, Connection *to, const Catalog *catalog, Arena *arena, Err *err);
+bool sequences_settle(Connection *from, Connection *to, const Catalog *catalog, Arena *arena,
+                      Err *err);
 // After `from` is quiet: names of sequences that are behind on `to`, "" none.
 bool sequences_compare(Connection *from, Connection *to, const Catalog *catalog, Arena *arena,
                        char **ret_behind, Err *err);

@@ -269,7 +269,7 @@ bool pgbouncer_file_entry(const char *text, size_t length, const char *name, Are
     const char *value = arena_strndup(arena, text + line.value_at, line.value_length);
     size_t at = 0;
     for (;;) {
-        Pair pair = {0};
+        Pair pair = {.key = ""}; // never NULL, though a broken text leaves it unset
         bool more = false;
         if (!read_pair(value, &at, arena, &pair, &more, err))
             return err_note(err, "entry \"%s\"", name);
@@ -324,7 +324,7 @@ static bool point_value(const char *value, const char *name, const TrafficAddres
                           {.key = "dbname", .value = address->database}};
     size_t at = 0, copied = 0;
     for (;;) {
-        Pair pair = {0};
+        Pair pair = {.key = ""}; // never NULL, though a broken text leaves it unset
         bool more = false;
         if (!read_pair(value, &at, arena, &pair, &more, err))
             return err_note(err, "entry \"%s\"", name);
@@ -402,7 +402,7 @@ bool pgbouncer_file_with_probe(const char *text, size_t length, const char *mode
                                const char *probe, const TrafficAddress *address, Arena *arena,
                                char **ret_text, size_t *ret_length, Err *err)
 {
-    Line line;
+    Line line = {0};
     if (!address_check(address, err) || !need_line(text, length, model, &line, err))
         return false;
     const char *value = arena_strndup(arena, text + line.value_at, line.value_length);

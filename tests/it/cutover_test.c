@@ -419,7 +419,7 @@ static int stage_main_of_test(void)
         !stage_request_from_json(&arena, object, &request, &err) ||
         !guardian_start(&request, "forward", &arena, &guardian, &err) ||
         !guardian_switch(guardian, "forward", 1, &outcome, &err))
-        fprintf(stderr, "%s\n", err.message);
+        (void)fprintf(stderr, "%s\n", err.message);
     json_decref(outcome.report);
     return err_exit_code(&err);
 }

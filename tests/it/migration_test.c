@@ -34,22 +34,31 @@ static const char varied_sql[] =
     "create type shop.mood as enum ('sad', 'ok', 'happy');"
     "create domain shop.percent as int check (value between 0 and 100);"
     "create table shop.\"Odd Name\" (id int generated always as identity primary key, \"a b\" text,"
-    " mood shop.mood, share shop.percent, kind regclass, twice int generated always as (id * 2) stored);"
-    "insert into shop.\"Odd Name\" (\"a b\", mood, share, kind) select md5(i::text), 'ok', i % 100, 'pg_class'"
+    " mood shop.mood, share shop.percent, kind regclass, twice int generated always as (id * 2) "
+    "stored);"
+    "insert into shop.\"Odd Name\" (\"a b\", mood, share, kind) select md5(i::text), 'ok', i % "
+    "100, 'pg_class'"
     " from generate_series(1, 5000) i;"
-    "create table shop.part (id int, at date, note text, primary key (id, at)) partition by range (at);"
-    "create table shop.part_a partition of shop.part for values from ('2025-01-01') to ('2026-01-01');"
-    "create table shop.part_b partition of shop.part for values from ('2026-01-01') to ('2027-01-01');"
-    "insert into shop.part select i, date '2025-06-01' + i % 400, repeat('x', i % 50) from generate_series(1, 5000) i;"
+    "create table shop.part (id int, at date, note text, primary key (id, at)) partition by range "
+    "(at);"
+    "create table shop.part_a partition of shop.part for values from ('2025-01-01') to "
+    "('2026-01-01');"
+    "create table shop.part_b partition of shop.part for values from ('2026-01-01') to "
+    "('2027-01-01');"
+    "insert into shop.part select i, date '2025-06-01' + i % 400, repeat('x', i % 50) from "
+    "generate_series(1, 5000) i;"
     "create table shop.keyless (n int, t text);"
     "insert into shop.keyless select i % 100, 'row' from generate_series(1, 3000) i;"
-    "create table shop.child (id int primary key, parent int not null references shop.\"Odd Name\" (id));"
+    "create table shop.child (id int primary key, parent int not null references shop.\"Odd Name\" "
+    "(id));"
     "insert into shop.child select i, i from generate_series(1, 1000) i;"
     "create view shop.happy as select * from shop.\"Odd Name\" where mood = 'happy';"
     "create sequence shop.down increment -1 start 500 minvalue 1 maxvalue 1000;"
     "select nextval('shop.down');"
-    "create function shop.touch() returns trigger language plpgsql as $$ begin new.t := new.t || '!'; return new; end $$;"
-    "create trigger touch before insert on shop.keyless for each row execute function shop.touch();";
+    "create function shop.touch() returns trigger language plpgsql as $$ begin new.t := new.t || "
+    "'!'; return new; end $$;"
+    "create trigger touch before insert on shop.keyless for each row execute function "
+    "shop.touch();";
 
 static const SceneSpec varied = {.name = "shop", .setup = varied_sql};
 
@@ -85,7 +94,8 @@ static void must_be_proven(const GybeEnd *end, int least_tables)
 
 static void finish(Scene *scene, const char *option)
 {
-    GybeEnd end = gybe(scene->it, RUN_MS, "finish", "latest", "--config", scene->config, "--json", option, NULL);
+    GybeEnd end = gybe(scene->it, RUN_MS, "finish", "latest", "--config", scene->config, "--json",
+                       option, NULL);
     if (end.exit_code != 0)
         it_fail(scene->it, "finish: exit code %d: %s", end.exit_code, end.errors);
     scene_assert_clean(scene, scene->left);
@@ -107,7 +117,8 @@ static void a_live_database_moves_under_writes(void **state)
     assert_true(result.committed > 200);
     must_be_equal(scene);
     // The sequence that counts down goes on where it was.
-    assert_int_equal(cluster_int(scene->right, scene->database, "select nextval('shop.down')"), 499);
+    assert_int_equal(cluster_int(scene->right, scene->database, "select nextval('shop.down')"),
+                     499);
     finish(scene, NULL);
     it_passed(it);
 }
@@ -140,7 +151,8 @@ static void what_was_only_followed_is_finished_without_a_trace(void **state)
     Load *load = scene_load(scene, 4, 100);
     GybeEnd end = scene_run(scene, RUN_MS, "--until", "replicate", NULL);
     must_succeed(scene, &end);
-    assert_int_equal(cluster_int(scene->right, scene->database, "select count(*) from shop.part"), 5000);
+    assert_int_equal(cluster_int(scene->right, scene->database, "select count(*) from shop.part"),
+                     5000);
     finish(scene, "--drop-copied");
     (void)scene_load_end(scene, load, scene->left);
     for (int i = 0; i < 2; i++) {
@@ -186,19 +198,26 @@ static void pgbench_moves_under_its_own_load(void **state)
     Scene *scene = scene_new(it, &(SceneSpec){.name = "bench"});
     const char *direct = cluster_uri(scene->left, "shop_app", "shop-Pw-77x", scene->database);
     const char *pgbench = cluster_bin(scene->left, "pgbench");
-    (void)it_run_as_server(it, RUN_MS, (const char *const[]){pgbench, "-i", "-q", "-s", "10", direct, NULL});
+    (void)it_run_as_server(it, RUN_MS,
+                           (const char *const[]){pgbench, "-i", "-q", "-s", "10", direct, NULL});
     const char *log = it_path(it, "pgbench.log");
-    const char *load[] = {pgbench, "-n", "-c", "8", "-j", "2", "-R", "150", "-T",
-                          it_text(it, "%d", PGBENCH_SECONDS), scene->app_uri, NULL};
+    const char *load[] = {pgbench,        "-n",
+                          "-c",           "8",
+                          "-j",           "2",
+                          "-R",           "150",
+                          "-T",           it_text(it, "%d", PGBENCH_SECONDS),
+                          scene->app_uri, NULL};
     Child child = it_start_server(it, load, log);
     GybeEnd end = scene_run(scene, RUN_MS, NULL);
     must_succeed(scene, &end);
     must_be_proven(&end, 5);
-    for (ItWait wait = it_wait(it, RUN_MS, "pgbench to end"); spawn_alive(&child) &&
-         strstr(it_read(it, log), "latency average") == NULL; it_wait_step(&wait)) {
+    for (ItWait wait = it_wait(it, RUN_MS, "pgbench to end");
+         spawn_alive(&child) && strstr(it_read(it, log), "latency average") == NULL;
+         it_wait_step(&wait)) {
     }
     const char *said = it_read(it, log);
-    if (strstr(said, "number of failed transactions: 0 ") == NULL || strstr(said, "aborted") != NULL)
+    if (strstr(said, "number of failed transactions: 0 ") == NULL ||
+        strstr(said, "aborted") != NULL)
         it_fail(it, "pgbench: %s", said);
     must_be_equal(scene);
     assert_int_equal(cluster_int(scene->right, scene->database,
@@ -213,8 +232,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_live_database_moves_under_writes, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_was_only_followed_is_finished_without_a_trace, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_other_database_of_the_cluster_notices_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_only_followed_is_finished_without_a_trace, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_other_database_of_the_cluster_notices_nothing, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(pgbench_moves_under_its_own_load, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
