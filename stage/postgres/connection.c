@@ -380,7 +380,8 @@ static bool result_take(Connection *connection, const PGresult *result, Arena *a
                        connection->what);
     if (!result_fine(result))
         return result_error(connection, result, err);
-    if (rows != NULL && arena != NULL)
+    // Of several statements in one message: the last that has rows.
+    if (rows != NULL && arena != NULL && (PQnfields(result) > 0 || rows->columns == 0))
         rows_copy(arena, result, rows);
     return true;
 }

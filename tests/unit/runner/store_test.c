@@ -1,0 +1,377 @@
+// The store, the gate and the spool: what two processes may and may not do to one run.
+
+#include "runner/approval.h"
+#include "runner/audit.h"
+#include "runner/base/clock.h"
+#include "runner/base/file.h"
+#include "runner/spool.h"
+#include "runner/store.h"
+#include "stage/stage.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+typedef struct {
+    Arena arena;
+    char dir[64];
+    const char *uri;
+    Store *store;
+} Place;
+
+static const char digest[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+static int setup(void **state)
+{
+    Place *place = calloc(1, sizeof *place);
+    Err err = {0};
+    (void)snprintf(place->dir, sizeof place->dir, "/tmp/gybe-store-XXXXXX");
+    assert_non_null(mkdtemp(place->dir));
+    place->uri = arena_printf(&place->arena, "sqlite://%s/state.db", place->dir);
+    assert_true(store_open(place->uri, &place->store, &err));
+    *state = place;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Place *place = *state;
+    const char *remove = arena_printf(&place->arena, "rm -rf %s", place->dir);
+    store_close(&place->store);
+    int rc = system(remove);
+    arena_done(&place->arena);
+    free(place);
+    return rc;
+}
+
+static RunRow run_named(const char *id, const char *target)
+{
+    return (RunRow){.id = id,
+                    .migration = "shop",
+                    .repository = "service",
+                    .commit = "c0ffee",
+                    .blob = "b10b",
+                    .document = "{}",
+                    .source = "left",
+                    .target = target,
+                    .authors = "[\"Grace\",\"grace@example.com\"]",
+                    .person = "olivia",
+                    .recorded = "olivia via os:me",
+                    .until = ""};
+}
+
+static void insert(Place *place, const char *id, const char *target)
+{
+    Err err = {0};
+    RunRow row = run_named(id, target);
+    assert_true(store_run_insert(place->store, &row, &err));
+}
+
+static void one_open_run_per_target(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    insert(place, "aaaa", "right");
+    RunRow second = run_named("bbbb", "right");
+    assert_false(store_run_insert(place->store, &second, &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+    const char *open = NULL;
+    err_clear(&err);
+    assert_true(store_run_on_target(place->store, &place->arena, "right", &open, &err));
+    assert_string_equal(open, "aaaa");
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_CANCEL, NULL, NULL, NULL, &err));
+    assert_true(store_run_insert(place->store, &second, &err));
+}
+
+static void a_state_moves_only_from_where_it_is(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    RunState now = RUN_QUEUED;
+    insert(place, "aaaa", "right");
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, &now, &err));
+    assert_int_equal(now, RUN_RUNNING);
+    assert_false(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, &now, &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+    err_clear(&err);
+    assert_false(
+        store_move(place->store, "aaaa", RUN_RUNNING, EVENT_RETRY, NULL, NULL, &now, &err));
+    assert_string_equal(err.message, "run aaaa is RUNNING: it cannot retry");
+}
+
+static void two_who_claim_and_one_who_gets_it(void **state)
+{
+    Place *place = *state;
+    OWNED(store_close) Store *other = NULL;
+    Err err = {0};
+    StageRow mine = {0};
+    StageRow theirs = {0};
+    bool claimed = false;
+    insert(place, "aaaa", "right");
+    assert_true(store_open(place->uri, &other, &err));
+    assert_string_equal(other->id, place->store->id);
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &mine, &claimed, &err));
+    assert_true(claimed);
+    assert_true(store_claim(other, &place->arena, "aaaa", "plan", false, &theirs, &claimed, &err));
+    assert_false(claimed);
+    assert_int_equal(mine.attempt, 1);
+}
+
+static void a_zombie_changes_nothing(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    StageRow zombie = {0};
+    StageRow successor = {0};
+    bool claimed = false;
+    insert(place, "aaaa", "right");
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &zombie, &claimed, &err));
+    assert_true(store_stage_reset(place->store, "aaaa", "plan", &err));
+    assert_true(store_claim(place->store, &place->arena, "aaaa", "plan", false, &successor,
+                            &claimed, &err));
+    assert_true(claimed);
+    assert_int_equal(successor.attempt, 2);
+    assert_false(store_attempt_end(place->store, "aaaa", &zombie, "SUCCEEDED", "", "", &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+    err_clear(&err);
+    assert_false(store_attempt_read(place->store, "aaaa", &zombie, &err));
+    err_clear(&err);
+    assert_true(store_attempt_end(place->store, "aaaa", &successor, "SUCCEEDED", "{}", "", &err));
+}
+
+static void a_fence_number_only_grows(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    RunRow run;
+    StageRow stage = {0};
+    bool claimed = false;
+    int64_t before = 0;
+    insert(place, "aaaa", "right");
+    insert(place, "bbbb", "elsewhere");
+    for (int i = 0; i < 4; i++) {
+        const char *id = i % 2 == 0 ? "aaaa" : "bbbb";
+        assert_true(store_stage_reset(place->store, id, "plan", &err));
+        assert_true(
+            store_claim(place->store, &place->arena, id, "plan", false, &stage, &claimed, &err));
+        assert_true(store_run_load(place->store, &place->arena, id, &run, &err));
+        assert_true(run.fence > before);
+        before = run.fence;
+    }
+}
+
+static bool claim_cutover(Place *place)
+{
+    Err err = {0};
+    StageRow stage = {0};
+    bool claimed = false;
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "cutover", true, &stage, &claimed, &err));
+    return claimed;
+}
+
+static void the_gate_is_in_the_claim(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    int64_t later = clock_wall_ms() + 60000;
+    insert(place, "aaaa", "right");
+    assert_false(claim_cutover(place)); // no plan, no approval
+    assert_true(store_plan(place->store, "aaaa", digest, later, &err));
+    assert_false(claim_cutover(place)); // not approved
+    assert_false(store_approved(place->store, "aaaa", "another digest", later, &err));
+    err_clear(&err);
+    assert_true(store_approved(place->store, "aaaa", digest, clock_wall_ms() - 1, &err));
+    assert_false(claim_cutover(place)); // expired
+    assert_true(store_approved(place->store, "aaaa", digest, later, &err));
+    assert_true(store_plan(place->store, "aaaa", "a changed plan", later, &err));
+    assert_false(claim_cutover(place)); // approved, but another plan
+    assert_true(store_plan(place->store, "aaaa", digest, later, &err));
+    assert_true(claim_cutover(place));
+}
+
+// --- approval --------------------------------------------------------------------------------
+
+static const char *const dba[] = {"ada", "grace", "olivia"};
+static const char *const grace_too[] = {"grace@example.com"};
+static SettingsNames groups[] = {{"dba", {3, (const char **)dba}}};
+static SettingsNames people[] = {{"grace", {1, (const char **)grace_too}}};
+static const Settings settings = {
+    .groups = groups, .group_count = 1, .people = people, .people_count = 1};
+static const char *const wanted_groups[] = {"dba"};
+
+static void gate(Place *place)
+{
+    Err err = {0};
+    insert(place, "aaaa", "right");
+    assert_true(store_plan(place->store, "aaaa", digest, clock_wall_ms() + 60000, &err));
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_move(place->store, "aaaa", RUN_RUNNING, EVENT_GATE, NULL, NULL, NULL, &err));
+}
+
+static bool decide(Place *place, const char *person, const char *decision, const char *given,
+                   int quorum, Err *err)
+{
+    RunRow run;
+    Migration migration = {.approval = {.quorum = quorum,
+                                        .groups = {1, (const char **)wanted_groups},
+                                        .expires_ms = 60000}};
+    ApprovalRow row = {.person = person,
+                       .recorded = person,
+                       .decision = decision,
+                       .digest = given,
+                       .comment = "seen"};
+    err_clear(err);
+    assert_true(store_run_load(place->store, &place->arena, "aaaa", &run, err));
+    return approval_give(place->store, &settings, &run, &migration, &row, err);
+}
+
+static void who_may_not_approve(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    gate(place);
+    assert_false(decide(place, "olivia", "approve", digest, 1, &err)); // started it
+    assert_string_equal(err.message, "olivia started run aaaa and may not approve it");
+    assert_false(
+        decide(place, "grace", "approve", digest, 1, &err)); // wrote the commit, as her mail
+    assert_string_equal(err.message, "grace wrote the commit of run aaaa and may not approve it");
+    assert_false(decide(place, "mallory", "approve", digest, 1, &err)); // in no group
+    assert_int_equal(err.kind, ERR_INPUT);
+    assert_false(decide(place, "ada", "approve", "ffffffffffffffff", 1, &err));
+    assert_int_equal(err_exit_code(&err), 8);
+    assert_false(claim_cutover(place));
+    assert_true(decide(place, "ada", "approve", "0123456789ab", 1, &err));
+    assert_true(claim_cutover(place));
+}
+
+static void a_quorum_counts_people_not_clicks(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    gate(place);
+    assert_true(decide(place, "ada", "approve", digest, 2, &err));
+    assert_true(decide(place, "ada", "approve", digest, 2, &err));
+    assert_false(claim_cutover(place));
+}
+
+static void whoever_started_it_may_still_stop_it(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    RunRow run;
+    gate(place);
+    assert_true(decide(place, "olivia", "reject", "", 1, &err));
+    assert_true(store_run_load(place->store, &place->arena, "aaaa", &run, &err));
+    assert_int_equal(run.state, RUN_REJECTED);
+    assert_false(decide(place, "ada", "approve", digest, 1, &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+}
+
+// --- audit -----------------------------------------------------------------------------------
+
+static void a_changed_or_missing_audit_row_is_found(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    size_t count = 0;
+    for (int i = 0; i < 5; i++)
+        assert_true(audit_add(place->store, "aaaa", "ada", "approve", "detail", &err));
+    assert_true(audit_verify(place->store, &count, &err));
+    assert_int_equal(count, 5);
+    assert_true(sql_script(place->store->sql, "update audit set actor='eve' where number=3", &err));
+    assert_false(audit_verify(place->store, &count, &err));
+    assert_string_equal(err.message, "audit: row 3 does not fit the chain");
+    err_clear(&err);
+    assert_true(sql_script(
+        place->store->sql,
+        "update audit set actor='ada' where number=3; delete from audit where number=2", &err));
+    assert_false(audit_verify(place->store, &count, &err));
+}
+
+// --- spool -----------------------------------------------------------------------------------
+
+static void an_unfinished_last_line_is_left_for_later(void **state)
+{
+    Place *place = *state;
+    Spool spool;
+    Err err = {0};
+    OWNED(fd_close) int fd = -1;
+    OWNED(fd_close) int errors = -1;
+    assert_true(spool_named(place->dir, "x", &place->arena, &spool, &err));
+    assert_true(spool_create(&spool, &fd, &errors, &err));
+    static const char text[] = "{\"kind\":\"log\"}\nnot json\n{\"kind\":\"res";
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    int64_t offset = 0;
+    json_t **lines = NULL;
+    size_t count = 0;
+    assert_true(spool_read(&spool, &offset, &place->arena, &lines, &count, &err));
+    assert_int_equal(count, 1);
+    json_decref(lines[0]);
+    assert_int_equal(write(fd, "ult\"}\n", 6), 6);
+    assert_true(spool_read(&spool, &offset, &place->arena, &lines, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(json_string_value(json_object_get(lines[0], "kind")), "result");
+    json_decref(lines[0]);
+    assert_int_equal(offset, sizeof text - 1 + 6);
+}
+
+// The lock goes with the open file: it outlives the parent that made it, and ends with the child.
+static void the_lock_lives_as_long_as_the_child(void **state)
+{
+    Place *place = *state;
+    Spool spool;
+    Err err = {0};
+    int fd = -1;
+    int errors = -1;
+    int go[2];
+    assert_int_equal(pipe(go), 0);
+    assert_true(spool_named(place->dir, "y", &place->arena, &spool, &err));
+    assert_false(spool_held(&spool));
+    assert_true(spool_create(&spool, &fd, &errors, &err));
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        (void)close(go[1]);
+        _exit(read(go[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    fd_close(&fd);
+    fd_close(&errors);
+    (void)close(go[0]);
+    assert_true(spool_held(&spool));
+    (void)close(go[1]); // lets the child end
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_false(spool_held(&spool));
+}
+
+int main(void)
+{
+#define PLACED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        PLACED(one_open_run_per_target),
+        PLACED(a_state_moves_only_from_where_it_is),
+        PLACED(two_who_claim_and_one_who_gets_it),
+        PLACED(a_zombie_changes_nothing),
+        PLACED(a_fence_number_only_grows),
+        PLACED(the_gate_is_in_the_claim),
+        PLACED(who_may_not_approve),
+        PLACED(a_quorum_counts_people_not_clicks),
+        PLACED(whoever_started_it_may_still_stop_it),
+        PLACED(a_changed_or_missing_audit_row_is_found),
+        PLACED(an_unfinished_last_line_is_left_for_later),
+        PLACED(the_lock_lives_as_long_as_the_child),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
