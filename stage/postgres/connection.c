@@ -251,7 +251,7 @@ bool connection_open(const ConnectionSpec *spec, Connection **ret_connection, Er
     int timeout = spec->connect_timeout_ms != 0 ? spec->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     connection->deadline_ms = clock_monotonic_ms() + timeout;
     if (PQstatus(connection->pg) == CONNECTION_BAD)
-        return connect_error(connection, err);
+        return connect_error(connection, err); // NOLINT(clang-analyzer-unix.Malloc): OWNED frees it
     if (!connect_finish(connection, connection->deadline_ms, err))
         return false;
     (void)PQsetnonblocking(connection->pg, 1);
