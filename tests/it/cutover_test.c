@@ -2,6 +2,7 @@
 // processes killed in the middle of it. Lanes are made by hand here; whole runs are tested
 // elsewhere.
 
+#include "runner/base/cancel.h"
 #include "runner/base/clock.h"
 #include "runner/base/json.h"
 #include "stage/guardian.h"
@@ -280,8 +281,9 @@ static SwitchOutcome switch_once(Place *place, const char *direction, int number
 static void show(const SwitchOutcome *outcome)
 {
     OWNED(arena_done) Arena arena = {0};
-    print_message("pause %.1f ms: %s\n", outcome->pause_ms,
-                  json_text(&arena, json_object_get(outcome->report, "steps")));
+    print_message("pause %.1f ms: %s %s\n", outcome->pause_ms,
+                  json_text(&arena, json_object_get(outcome->report, "steps")),
+                  json_text(&arena, json_object_get(outcome->report, "error")));
 }
 
 static int setup(void **state)
@@ -329,10 +331,13 @@ static void there_and_back_again_under_load(void **state)
         SwitchOutcome outcome = {0};
         for (int tries = 0; tries < 10 && (tries == 0 || outcome.outcome == SWITCH_ABORTED);
              tries++) {
+            Err unasked = {0};
             json_decref(outcome.report);
             outcome = switch_once(place, direction, ++numbers[forward]);
+            show(&outcome);
+            if (outcome.outcome == SWITCH_ABORTED) // as the cutover stage does between its attempts
+                (void)cancel_wait_ms(200, &unasked);
         }
-        show(&outcome);
         assert_int_equal(outcome.outcome, SWITCH_COMMITTED);
         json_decref(outcome.report);
         load_until(place, load, 100);
