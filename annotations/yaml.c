@@ -119,7 +119,7 @@ static void items_grow(Arena *arena, YamlNode ***items, size_t count, size_t cap
 {
     YamlNode **larger = arena_array(arena, YamlNode *, capacity);
     if (count > 0)
-        memcpy(larger, *items, count * sizeof *larger);
+        memcpy(larger, *items, count * sizeof(YamlNode *));
     *items = larger;
 }
 

@@ -237,7 +237,7 @@ bool guardian_start(const StageRequest *request, const char *direction, Arena *a
     guardian->channel = (Channel){.fd = -1, .buffer = arena_alloc(arena, LINE_LIMIT_BYTES)};
     guardian->max_pause_ms = request->migration.cutover.max_pause_ms;
     if (!guardian_spawn(guardian, request, arena, err) || !guardian_ready(guardian, direction, err))
-        return err_note(err, "guardian");
+        return err_note(err, "guardian"); // NOLINT(clang-analyzer-unix.Malloc): OWNED ends it
     *ret_guardian = guardian;
     guardian = NULL;
     return true;

@@ -102,7 +102,7 @@ int stage_main(const char *name)
         ok = err_set(&err, ERR_INPUT, "there is no stage \"%s\"", name);
     ok = ok && request_read(&arena, &document, &err) &&
          stage_request_from_json(&arena, document, &request, &err);
-    if (ok) {
+    if (ok && stage != NULL) {
         if (request.results == NULL)
             request.results = no_results;
         log_context(request.run, stage->name, request.attempt);

@@ -39,7 +39,8 @@ SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, Swit
 // whose report says "rearm".
 typedef enum { FOUND_NOTHING, FOUND_UNDONE, FOUND_COMMITTED } SwitchFound;
 // ERR_REMOTE with exit code 10 when neither can be proven: clients may be held.
-// *ret_number: the newest attempt in either journal, 0 none.
+// *ret_number: the newest attempt in either journal and direction, 0 none; attempts are numbered
+// through both directions, and one that a later one the other way came after is left alone.
 bool switch_recover(const StageRequest *request, const char *direction, Arena *arena,
                     SwitchFound *ret_found, int *ret_number, Err *err);
 // What the journal of `to` kept of attempt `number`; an empty object when it kept nothing.

@@ -16,15 +16,14 @@ enum { LOOK_MS = 5000, TEXT_LIMIT_BYTES = 1024 * 1024 };
 
 // --- undoing a commit that does not count ---
 
-static char *undo_text(Switch *work)
+static char *undo_text(Switch *work, const char *attempts)
 {
     Arena *arena = &work->scratch;
     Buf text = buf_init(arena, TEXT_LIMIT_BYTES);
     buf_printf(&text,
                "UPDATE gybe.journal SET decision = 'aborted', at = clock_timestamp()"
-               " WHERE run = %s AND direction = '%s' AND decision = '%s';",
-               pg_literal(arena, work->request->run), work->direction,
-               decision_name(switch_decided(work->direction)));
+               " WHERE run = %s AND direction = '%s' AND attempt = ANY (%s);",
+               pg_literal(arena, work->request->run), work->direction, pg_literal(arena, attempts));
     for (size_t i = 0; i < work->valve_count; i++)
         buf_printf(&text, "ALTER PUBLICATION %s SET (publish = '');",
                    pg_identifier(arena, work->valves[i].name));
@@ -34,34 +33,54 @@ static char *undo_text(Switch *work)
     return text.text;
 }
 
+// Attempts that `to` committed and `from` aborted, as an array's text; NULL: none. An attempt that
+// `from` did not abort stands, whatever came after it.
+static bool overruled_attempts(Switch *work, const char **ret_attempts, Err *err)
+{
+    Arena *arena = &work->scratch;
+    PgRows aborted, committed;
+    const char *key[] = {work->request->run, work->direction};
+    if (!connection_run(work->from.main, arena,
+                        "SELECT coalesce(array_agg(attempt), '{}')::text FROM gybe.journal"
+                        " WHERE run = $1 AND direction = $2 AND decision = 'aborted'",
+                        key, ARRAY_LEN(key), &aborted, err))
+        return err_note(err, "the journal of %s", work->from.what);
+    const char *open[] = {key[0], key[1], decision_name(switch_undecided(work->direction)),
+                          pg_cell(&aborted, 0, 0)};
+    const char *decided[] = {key[0], key[1], decision_name(switch_decided(work->direction)),
+                             pg_cell(&aborted, 0, 0)};
+    // A COMMIT of such an attempt may still be under way there: the update waits for its row lock,
+    // and only then is there something to read.
+    if (!connection_run(work->to.main, arena,
+                        "UPDATE gybe.journal SET decision = $3, at = clock_timestamp()"
+                        " WHERE run = $1 AND direction = $2 AND decision = 'open'"
+                        " AND attempt = ANY ($4::int[])",
+                        open, ARRAY_LEN(open), NULL, err) ||
+        !connection_run(work->to.main, arena,
+                        "SELECT array_agg(attempt)::text FROM gybe.journal WHERE run = $1"
+                        " AND direction = $2 AND decision = $3 AND attempt = ANY ($4::int[])",
+                        decided, ARRAY_LEN(decided), &committed, err))
+        return err_note(err, "the journal of %s", work->to.what);
+    *ret_attempts = committed.cells[0][0];
+    return true;
+}
+
 bool switch_undo(Switch *work, bool *ret_undone, Err *err)
 {
-    PgRows rows;
-    const char *values[] = {work->request->run, work->direction,
-                            decision_name(switch_decided(work->direction)),
-                            decision_name(switch_undecided(work->direction))};
-    // A COMMIT of an earlier attempt may still be under way there: this waits for its row lock, and
-    // only then is there something to read.
-    if (!connection_run(work->to.main, &work->scratch,
-                        "UPDATE gybe.journal SET decision = $3, at = clock_timestamp()"
-                        " WHERE run = $1 AND direction = $2 AND decision = 'open'",
-                        (const char *[]){values[0], values[1], values[3]}, 3, NULL, err) ||
-        !connection_run(
-            work->to.main, &work->scratch,
-            "SELECT count(*) FROM gybe.journal WHERE run = $1 AND direction = $2 AND decision = $3",
-            values, 3, &rows, err))
-        return err_note(err, "the journal of %s", work->to.what);
-    *ret_undone = pg_cell_int(&rows, 0, 0, 0) > 0;
-    if (!*ret_undone)
-        return true;
+    const char *attempts = NULL;
     FencePlan *fence = NULL;
+    if (!overruled_attempts(work, &attempts, err))
+        return false;
+    *ret_undone = attempts != NULL;
+    if (attempts == NULL)
+        return true;
     if (!fence_prepare(work->to.main, work->request, &work->scratch, &fence, err) ||
         !FAILPOINT("switch.undo.before", err) ||
         !fence_raise(work->to.main, fence, &work->scratch, err))
         return err_note(err, "undoing a commit that was overruled");
     return connection_exec(work->to.main, err,
                            "BEGIN; SET LOCAL synchronous_commit = on; %s COMMIT",
-                           undo_text(work)) &&
+                           undo_text(work, attempts)) &&
            FAILPOINT("switch.undo.after", err);
 }
 
@@ -72,21 +91,36 @@ typedef struct {
     Err why; // not reachable
     int number;
     Decision decision;
+    int opposite; // newest attempt of the other direction
 } Journal;
+
+static bool journal_look(SwitchSide *side, const StageRequest *request, const char *direction,
+                         Arena *arena, Journal *journal)
+{
+    bool exists = false;
+    Decision ignored;
+    return journal_exists(side->main, arena, &exists, &journal->why) &&
+           (!exists || (journal_read(side->main, request, direction, arena, &journal->number,
+                                     &journal->decision, &journal->why) &&
+                        journal_read(side->main, request, switch_opposite(direction), arena,
+                                     &journal->opposite, &ignored, &journal->why)));
+}
 
 static Journal look(SwitchSide *side, const StageRequest *request, const char *direction,
                     Arena *arena)
 {
     Journal journal = {0};
-    bool exists = false;
     if (!switch_connect(side, &side->main, &journal.why))
         return journal;
     connection_deadline(side->main, clock_monotonic_ms() + LOOK_MS);
-    journal.reachable = journal_exists(side->main, arena, &exists, &journal.why) &&
-                        (!exists || journal_read(side->main, request, direction, arena,
-                                                 &journal.number, &journal.decision, &journal.why));
+    journal.reachable = journal_look(side, request, direction, arena, &journal);
     connection_deadline(side->main, 0);
     return journal;
+}
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
 }
 
 static bool unproven(const StageRequest *request, const char *why, const Err *reason, Err *err)
@@ -235,18 +269,21 @@ bool switch_recover(const StageRequest *request, const char *direction, Arena *a
     work->to = (SwitchSide){.profile = switch_to(request, direction), .what = "the other side"};
     Journal from = look(&work->from, request, direction, arena);
     Journal to = look(&work->to, request, direction, arena);
-    work->number = from.number > to.number ? from.number : to.number;
+    work->number = larger(from.number, to.number);
+    int opposite = larger(from.opposite, to.opposite);
     bool settled = false, done = false;
     Err failed = {0};
     SwitchFound found = FOUND_NOTHING;
     if (!from.reachable && !to.reachable)
         unproven(request, "neither server answers", &from.why, &failed);
+    else if (opposite > work->number) // a later switch the other way is what counts
+        done = true;
     else if (is_settled(work, &from, &to, arena, &settled, &failed))
         done = settled || (open_rest(work, to.reachable, &failed) &&
                            recover(work, &from, &to, &found, &failed));
     if (done) {
         *ret_found = found;
-        *ret_number = work->number;
+        *ret_number = larger(work->number, opposite);
     } else {
         *err = failed;
     }

@@ -30,7 +30,7 @@ int err_exit_code(const Err *err)
     return err->exit_code != 0 ? err->exit_code : err_policy(err->kind)->exit_code;
 }
 
-bool err_set(Err *err, ErrKind kind, const char *format, ...)
+bool(err_set)(Err *err, ErrKind kind, const char *format, ...)
 {
     if (err->kind != ERR_NONE)
         return false;
@@ -42,7 +42,7 @@ bool err_set(Err *err, ErrKind kind, const char *format, ...)
     return false;
 }
 
-bool err_note(Err *err, const char *format, ...)
+bool(err_note)(Err *err, const char *format, ...)
 {
     char context[512];
     va_list args;
@@ -61,7 +61,7 @@ bool err_note(Err *err, const char *format, ...)
     return false;
 }
 
-bool err_hint(Err *err, const char *format, ...)
+bool(err_hint)(Err *err, const char *format, ...)
 {
     if (err->hint[0] != '\0')
         return false;
@@ -92,7 +92,7 @@ static ErrKind kind_of_errno(int number)
     }
 }
 
-bool err_errno(Err *err, int number, const char *format, ...)
+bool(err_errno)(Err *err, int number, const char *format, ...)
 {
     char text[1024];
     va_list args;

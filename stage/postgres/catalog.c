@@ -202,7 +202,7 @@ static bool columns_read(Connection *connection, Arena *arena, Catalog *catalog,
     Table **by_oid = arena_array(arena, Table *, catalog->table_count + 1);
     for (size_t i = 0; i < catalog->table_count; i++)
         by_oid[i] = &catalog->tables[i];
-    qsort(by_oid, catalog->table_count, sizeof *by_oid, oid_order);
+    qsort(by_oid, catalog->table_count, sizeof(Table *), oid_order);
     size_t row = 0;
     for (size_t i = 0; i < catalog->table_count; i++) {
         while (row < rows.count && (uint32_t)pg_cell_int(&rows, row, 0, 0) < by_oid[i]->oid)

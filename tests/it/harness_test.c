@@ -2,7 +2,7 @@
 
 #include "tests/it/harness/cluster.h"
 #include "tests/it/harness/dump.h"
-#include "tests/it/harness/load.h"
+#include "tests/it/harness/it_load.h"
 #include "tests/it/harness/pgbouncer.h"
 #include "tests/it/harness/repo.h"
 
@@ -42,14 +42,10 @@ static Place place_make(It *it)
     return place;
 }
 
-static Load *load_begin(const Place *place)
+static Load *load_begin(It *it, const Place *place)
 {
-    Load *load = NULL;
-    Err err = {0};
     LoadSpec spec = {.uri = place->app_uri, .clients = 4, .rate = 200, .timeout_ms = 5000};
-    if (!load_start(&spec, &load, &err))
-        fail_msg("%s", err.message);
-    return load;
+    return it_load_start(it, &spec);
 }
 
 static void compare(const Place *place, const LoadResult *result, int64_t *ret_lost,
@@ -69,7 +65,7 @@ static void two_clusters_a_pooler_and_writes_without_a_failure(void **state)
     assert_string_not_equal(
         cluster_text(place.left, "postgres", "select system_identifier from pg_control_system()"),
         cluster_text(place.right, "postgres", "select system_identifier from pg_control_system()"));
-    Load *load = load_begin(&place);
+    Load *load = load_begin(it, &place);
     for (ItWait wait = it_wait(it, 20000, "400 transactions"); load_committed(load) < 400;
          it_wait_step(&wait)) {
     }
@@ -97,7 +93,7 @@ static void a_killed_cluster_fails_transactions_and_comes_back(void **state)
 {
     It *it = *state;
     Place place = place_make(it);
-    Load *load = load_begin(&place);
+    Load *load = load_begin(it, &place);
     for (ItWait wait = it_wait(it, 20000, "50 transactions"); load_committed(load) < 50;
          it_wait_step(&wait)) {
     }

@@ -172,10 +172,7 @@ static void the_other_database_of_the_cluster_notices_nothing(void **state)
     cluster_sql(scene->left, "other",
                 it_text(it, "set role shop_app; create schema shop; %s", load_mark_table));
     const char *uri = cluster_uri(scene->left, "shop_app", "shop-Pw-77x", "other");
-    Load *other = NULL;
-    Err err = {0};
-    if (!load_start(&(LoadSpec){.uri = uri, .clients = 3, .rate = 100}, &other, &err))
-        it_fail(it, "%s", err.message);
+    Load *other = it_load_start(it, &(LoadSpec){.uri = uri, .clients = 3, .rate = 100});
     Load *load = scene_load(scene, 4, 100);
     GybeEnd end = scene_run(scene, RUN_MS, NULL);
     must_succeed(scene, &end);

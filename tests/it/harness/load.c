@@ -281,6 +281,8 @@ bool load_start(const LoadSpec *spec, Load **ret_load, Err *err)
     for (int i = 0; i < load->client_count; i++)
         if (pthread_create(&load->clients[i].thread, NULL, client_main, &load->clients[i]) != 0)
             abort();
+    if (spec->running != NULL)
+        *spec->running = load;
     *ret_load = load;
     return true;
 }
@@ -319,6 +321,8 @@ void load_stop(Load **load_at, LoadResult *ret_result)
 {
     Load *load = *load_at;
     *load_at = NULL;
+    if (load->spec.running != NULL)
+        *load->spec.running = NULL;
     atomic_store(&load->stopping, true);
     uint64_t one = 1;
     (void)!write(load->stop_fd, &one, sizeof one);

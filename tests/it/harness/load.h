@@ -21,6 +21,7 @@ typedef struct {
     // transaction's id, `:random` and `:client` numbers. NULL: an insert into load_mark.
     const char *const *statements;
     int first_client; // for two loads on one table: ids are (first_client + client + 1) * 10^9 + n
+    struct Load **running; // may be NULL: holds the load until load_stop, then NULL
 } LoadSpec;
 
 typedef struct {

@@ -77,12 +77,8 @@ Scene *scene_new(It *it, const SceneSpec *spec)
 
 Load *scene_load(Scene *scene, int clients, double rate)
 {
-    Load *load = NULL;
-    Err err = {0};
-    if (!load_start(&(LoadSpec){.uri = scene->app_uri, .clients = clients, .rate = rate}, &load,
-                    &err))
-        it_fail(scene->it, "%s", err.message);
-    return load;
+    return it_load_start(scene->it,
+                         &(LoadSpec){.uri = scene->app_uri, .clients = clients, .rate = rate});
 }
 
 LoadResult scene_load_end(Scene *scene, Load *load, Cluster *serving)

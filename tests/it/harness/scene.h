@@ -5,7 +5,7 @@
 
 #include "tests/it/harness/cluster.h"
 #include "tests/it/harness/gybe.h"
-#include "tests/it/harness/load.h"
+#include "tests/it/harness/it_load.h"
 #include "tests/it/harness/pgbouncer.h"
 #include "tests/it/harness/repo.h"
 
