@@ -73,9 +73,12 @@ static bool digest_fits(const RunRow *run, const char *digest)
 
 static bool gate_open(Store *store, const RunRow *run, const ApprovalRow *approval, Err *err)
 {
-    if (run->state != RUN_AWAITING_APPROVAL)
-        return err_set(err, ERR_CONFLICT, "run %s is %s and waits for no approval", run->id,
-                       run_state_name(run->state));
+    if (run->state != RUN_AWAITING_APPROVAL) {
+        (void)err_set(err, ERR_CONFLICT, "run %s is %s and waits for no approval", run->id,
+                      run_state_name(run->state));
+        return run->state == RUN_FOLLOWING &&
+               err_hint(err, "`gybe retry %s` takes it to its gate and waits there", run->id);
+    }
     if (run->gate_until_ms != 0 && clock_wall_ms() > run->gate_until_ms)
         return err_set(err, ERR_CONFLICT, "the time to approve run %s has passed", run->id);
     if (strcmp(approval->decision, "approve") != 0 || digest_fits(run, approval->digest))

@@ -127,10 +127,10 @@ static void bar_gives_way_to_messages(void **state)
     copied(&screen, 0, 1 << 20, 100 << 20);
     take(&screen, 10,
          "{\"kind\":\"log\",\"stage\":\"replicate\",\"level\":\"warning\",\"message\":\"slow\","
-         "\"hint\":\"wait\"}");
+         "\"fields\":{\"table\":\"a\",\"rows\":3},\"hint\":\"wait\"}");
     const char *text = screen_close(&screen);
-    assert_non_null(
-        strstr(text, "\r\033[Kreplicate: \033[33mwarning: slow\033[0m\n  hint: wait\n"));
+    assert_non_null(strstr(
+        text, "\r\033[Kreplicate: \033[33mwarning: slow (table=a, rows=3)\033[0m\n  hint: wait\n"));
 }
 
 static void hostile_names_cannot_steer_the_terminal(void **state)
