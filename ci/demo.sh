@@ -4,26 +4,25 @@
 # table is equal by hash.
 #   --keep      leaves everything up and prints the addresses
 #   --no-setup  installs nothing
-#   --rollback, --click  come with the way back and with the daemon's page
+#   --rollback  also goes back to the source at the end, under the same writes
+#   --click     comes with the daemon's page
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 keep=no
 setup=yes
+rollback=no
 while [ $# -gt 0 ]; do
   case $1 in
   --keep) keep=yes ;;
   --no-setup) setup=no ;;
-  --rollback)
-    echo "demo: --rollback is not available yet: this version has no way back" >&2
-    exit 2
-    ;;
+  --rollback) rollback=yes ;;
   --click)
     echo "demo: --click is not available yet: this version has no page to approve on" >&2
     exit 2
     ;;
   *)
-    echo "usage: ci/demo.sh [--keep] [--no-setup]" >&2
+    echo "usage: ci/demo.sh [--keep] [--no-setup] [--rollback]" >&2
     exit 2
     ;;
   esac
@@ -275,11 +274,23 @@ insert into orders (customer_id, total) values (:random, :random)
 insert into visit (path, agent) values ('/live', 'load')
 insert into load_mark (id, customer_id) values (:id, :random)
 SQL
-  LOAD_URI=$app_uri TARGET_URI=$ORDERS_NEW_URI "$load" --clients "$clients" --rate "$rate" \
+  local serves=$ORDERS_NEW_URI
+  [ "$rollback" = no ] || serves=$ORDERS_OLD_URI
+  LOAD_URI=$app_uri SERVES_URI=$serves "$load" --clients "$clients" --rate "$rate" \
     --random $((rows / 10)) --sql "$place/load.sql" --check 'select id from load_mark order by id' \
-    --check-uri-env TARGET_URI >"$report/load.json" 2>"$place/load.log" &
+    --check-uri-env SERVES_URI >"$report/load.json" 2>"$place/load.log" &
   load_pid=$!
 }
+
+# Rows and a hash over all rows of every table, in SQL: independent of what gybe compares by.
+side_digest() { # PORT
+  super -p "$1" -d orders -At -c "
+    select string_agg(format('select %L, count(*), coalesce(sum(hashtextextended(t::text, 1)), 0)'
+      ' from %I.%I t', schemaname || '.' || tablename, schemaname, tablename), ' union all ' order by 1)
+    from pg_tables where schemaname not in ('pg_catalog', 'information_schema', 'gybe')" |
+    super -p "$1" -d orders -At -f - | sort
+}
+sides_equal() { [ "$(side_digest "$source_port")" = "$(side_digest "$target_port")" ]; }
 
 addresses() {
   cat <<TXT
@@ -315,9 +326,11 @@ operator_file
 
 say "$clients clients write through the pooler, $rate transactions a second"
 load_start
-say "gybe run --repo orders --as olivia --approve-as ada"
+back=()
+[ "$rollback" = no ] || back=(--rollback)
+say "gybe run --repo orders --as olivia --approve-as ada ${back[*]}"
 status=0
-"$gybe" run --config "$place/gybe.yaml" --repo orders --as olivia --approve-as ada --json \
+"$gybe" run --config "$place/gybe.yaml" --repo orders --as olivia --approve-as ada "${back[@]}" --json \
   >"$report/run.jsonl" 2>"$place/gybe.log" || status=$?
 
 kill -TERM "$load_pid"
@@ -327,11 +340,14 @@ load_pid=""
 tail -n 1 "$report/run.jsonl" >"$report/result.json"
 [ "$load_status" -eq 0 ] || { cat "$place/load.log" >&2; exit 1; }
 
+equal=yes
+await "both sides to be equal" 30 sides_equal || equal=no
 say "what happened"
-python3 - "$report" "$status" "$rows" <<'PY'
+python3 - "$report" "$status" "$rows" "$rollback" "$equal" <<'PY'
 import json, sys
 
 report, status, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+rollback, equal = sys.argv[4] == "yes", sys.argv[5] == "yes"
 with open(report + "/load.json", encoding="utf-8") as file:
     load = json.load(file)
 try:
@@ -341,30 +357,37 @@ except ValueError:
     result = {}
 stages = {s["name"]: s for s in result.get("data", {}).get("stages", [])}
 data = {name: stage.get("data") or {} for name, stage in stages.items()}
-cutover = data.get("cutover", {})
+cutover, back = data.get("cutover", {}), data.get("rollback", {})
 checksum = data.get("verify", {}).get("checksum", {})
 pause = cutover.get("pause_ms")
 differences = checksum.get("differences")
 
 for name, stage in stages.items():
     print(f"  {name:<10} {stage.get('status', '?'):<10} {stage.get('duration_ms', 0) / 1000:8.1f} s")
-for step in cutover.get("steps", []):
-    print(f"    {step['name']:<24} {step['ms']:8.1f} ms")
+    for step in data[name].get("steps", []):
+        print(f"    {step['name']:<24} {step['ms']:8.1f} ms")
 print(f"pause                {pause} ms (attempts: {cutover.get('attempts')})")
+if rollback:
+    print(f"pause of the way back {back.get('pause_ms')} ms (attempts: {back.get('attempts')})")
 print(f"transactions         {load['committed']} committed, {load['failed']} failed, {load.get('lost')} lost")
 print(f"longest wait         {load['longest_ms']:.0f} ms (median {load['p50_ms']:.1f} ms)")
 print(f"compared by hash     {checksum.get('rows')} rows in {checksum.get('tables')} tables, "
       f"{'?' if differences is None else len(differences)} differences")
+print(f"both sides at rest   {'equal' if equal else 'DIFFERENT'}, by count and hash in SQL")
 print(f"report               {report}/result.json")
 
 wrong = []
-if status != 0 or result.get("status") != "SUCCEEDED":
+if status != 0 or result.get("status") != ("ROLLED_BACK" if rollback else "SUCCEEDED"):
     error = result.get("error") or {}
     wrong.append(f"the run ended {result.get('status')} (exit {status}): {error.get('message')}")
     if error.get("hint"):
         wrong.append(f"hint: {error['hint']}")
 if pause is None or pause >= 250:
     wrong.append("the pause is not under 250 ms")
+if rollback and not 0 < (back.get("pause_ms") or 0) < 250:
+    wrong.append("the pause of the way back is not under 250 ms")
+if not equal:
+    wrong.append("the two sides are not equal at rest")
 if load["failed"] or load.get("lost") != 0 or load.get("unknown") != 0:
     wrong.append("transactions failed or were lost: " + load.get("first_error", ""))
 if differences != [] or (checksum.get("rows") or 0) < rows:

@@ -106,6 +106,7 @@ int cli_reject(Cli *cli);
 int cli_cancel(Cli *cli);
 int cli_retry(Cli *cli);
 int cli_finish(Cli *cli);
+int cli_rollback(Cli *cli);
 int cli_schema(Cli *cli);
 int cli_version(Cli *cli);
 int cli_help(Cli *cli);

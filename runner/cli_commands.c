@@ -72,7 +72,8 @@ static const CliOption run_options[] = {
           "leave the run open; `gybe retry` goes on"),
     {.name = "rollback",
      .offset = offsetof(CliValues, rollback),
-     .help = "go back at the end; not supported in this version"},
+     .help = "when all is done, go back to the source: shows that the way back works, and\n"
+             "what it takes"},
     END,
 };
 
@@ -238,6 +239,22 @@ const CliCommand cli_commands[] = {
      .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
      .options = as_options,
      .run = cli_retry},
+    {.name = "rollback",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "switches the applications back to the source; nothing written since is lost",
+     .text = RUN_TEXT
+     "\n"
+     "\n"
+     "The same procedure as the cutover, in the other direction, by the lane that has led\n"
+     "back since: compared, switched within `cutover.maxPause`, proven. Refused, with the\n"
+     "reason and exit code 10, where it could lose data: that lane is broken or too slow,\n"
+     "tables of the target were made or altered since the cutover, or the sides differ.",
+     .example = "gybe rollback latest",
+     .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
+     .options = as_options,
+     .run = cli_rollback},
     {.name = "finish",
      .arguments = "RUN",
      .least = 1,

@@ -16,7 +16,7 @@ static bool until_check(Cli *cli, Err *err)
     const char *names[STAGE_COUNT + 1] = {NULL};
     size_t count = 0;
     for (size_t i = 0; i < STAGE_COUNT; i++)
-        if (i != STAGE_FINISH) // a run never comes to it by itself
+        if (i != STAGE_FINISH && i != STAGE_ROLLBACK) // no steps on the way there
             names[count++] = stages[i].name;
     for (size_t i = 0; i < count; i++)
         if (strcmp(names[i], until) == 0)
@@ -24,16 +24,6 @@ static bool until_check(Cli *cli, Err *err)
     (void)err_set(err, ERR_INPUT, "--until %s: there is no such stage in a run%s", until,
                   cli_did_you_mean(cli->arena, until, names));
     (void)err_hint(err, "the stages are plan, replicate, approve, cutover and verify");
-    err->exit_code = CLI_EXIT_USAGE;
-    return false;
-}
-
-static bool rollback_check(const Cli *cli, Err *err)
-{
-    if (!cli->values.rollback)
-        return true;
-    (void)err_set(err, ERR_INPUT, "--rollback is not supported in this version");
-    (void)err_hint(err, "leave it out: the run then ends after verify, on the target");
     err->exit_code = CLI_EXIT_USAGE;
     return false;
 }
@@ -65,7 +55,7 @@ static bool approver_check(Cli *cli, const Settings *settings, const char *start
 bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration,
                  RunRequest *ret_request, Err *err)
 {
-    RunRequest request = {.until = cli->values.until};
+    RunRequest request = {.until = cli->values.until, .rollback = cli->values.rollback};
     if (!cli_person(cli, cli->values.as, &request.person, &request.recorded, err) ||
         !cli_migration(cli, settings, migration, err) ||
         !approver_check(cli, settings, request.person, &migration->commit, err))
@@ -100,8 +90,7 @@ int cli_run(Cli *cli)
     const char *approver = NULL, *approver_recorded = NULL;
     char *run = NULL;
     OWNED(engine_close) Engine *engine = NULL;
-    if (!rollback_check(cli, &err) || !until_check(cli, &err) ||
-        !cli_settings(cli, &settings, &err) ||
+    if (!until_check(cli, &err) || !cli_settings(cli, &settings, &err) ||
         !cli_request(cli, &settings, &migration, &request, &err))
         return run_refused(cli, &err);
     if (cli->values.approve_as != NULL &&
@@ -130,11 +119,41 @@ int cli_retry(Cli *cli)
     return cli_drive(cli, engine, run, NULL, NULL);
 }
 
+// Another process drives the run and does what was asked.
+static int asked_elsewhere(Cli *cli, Engine *engine, const char *run, const char *what)
+{
+    Err err = {0};
+    OWNED(json_done) json_t *answer = NULL;
+    if (cli->values.json && engine_run_json(engine, run, &answer, &err))
+        cli_json_line(cli, answer);
+    else if (cli_says(cli))
+        cli_message(cli, "run %s: the process that drives it was asked to %s", run, what);
+    return 0;
+}
+
 // A run that is ended on request is CANCELED: that is what was wanted, unless Ctrl-C wanted it.
 static int cli_drive_to_end(Cli *cli, Engine *engine, const char *run)
 {
     int code = cli_drive(cli, engine, run, NULL, NULL);
     return code == err_policy(ERR_CANCELLED)->exit_code && cancel_count() == 0 ? 0 : code;
+}
+
+// Whoever drives the run takes it back; where nobody does, this process does.
+int cli_rollback(Cli *cli)
+{
+    Err err = {0};
+    Settings settings = {0};
+    const char *user = NULL, *recorded = NULL;
+    char *run = NULL;
+    bool elsewhere = false;
+    OWNED(engine_close) Engine *engine = NULL;
+    if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
+        !cli_engine_run(cli, &settings, &engine, &run, &err) ||
+        !engine_rollback(engine, run, recorded, &err) ||
+        !engine_driven_elsewhere(engine, run, &elsewhere, &err))
+        return run_refused(cli, &err);
+    return elsewhere ? asked_elsewhere(cli, engine, run, "go back after the stage that is at work")
+                     : cli_drive(cli, engine, run, NULL, NULL);
 }
 
 int cli_finish(Cli *cli)
@@ -165,12 +184,6 @@ int cli_cancel(Cli *cli)
         !engine_cancel(engine, run, recorded, &err) ||
         !engine_driven_elsewhere(engine, run, &elsewhere, &err))
         return run_refused(cli, &err);
-    if (!elsewhere)
-        return cli_drive_to_end(cli, engine, run);
-    OWNED(json_done) json_t *answer = NULL;
-    if (cli->values.json && engine_run_json(engine, run, &answer, &err))
-        cli_json_line(cli, answer);
-    else if (cli_says(cli))
-        cli_message(cli, "run %s: the process that drives it was asked to stop", run);
-    return 0;
+    return elsewhere ? asked_elsewhere(cli, engine, run, "stop")
+                     : cli_drive_to_end(cli, engine, run);
 }

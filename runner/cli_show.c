@@ -33,6 +33,12 @@ static char *cutover_remark(Arena *arena, const json_t *data)
     return lost == 0 ? text : arena_printf(arena, "%s, %lld ROWS LOST", text, (long long)lost);
 }
 
+static char *rollback_remark(Arena *arena, const json_t *data)
+{
+    return json_get_int(data, "attempts", 0) == 0 ? arena_strdup(arena, "the source serves already")
+                                                  : cutover_remark(arena, data);
+}
+
 static char *verify_remark(Arena *arena, const json_t *data)
 {
     const json_t *checksum = json_object_get(data, "checksum");
@@ -48,10 +54,8 @@ static const struct {
     const char *stage;
     char *(*make)(Arena *arena, const json_t *data);
 } remarks[] = {
-    {"plan", plan_remark},
-    {"replicate", replicate_remark},
-    {"cutover", cutover_remark},
-    {"verify", verify_remark},
+    {"plan", plan_remark},     {"replicate", replicate_remark}, {"cutover", cutover_remark},
+    {"verify", verify_remark}, {"rollback", rollback_remark},
 };
 
 static const char *stage_remark(Arena *arena, const json_t *stage)
@@ -112,8 +116,8 @@ static const struct {
     {"AWAITING_APPROVAL", "to approve this plan: `gybe approve %1$s --digest %2$s`"},
     {"FOLLOWING", "`gybe retry %1$s` goes on; `gybe cancel %1$s` or `gybe finish %1$s` ends it"},
     {"SUCCEEDED",
-     "`gybe finish %1$s` removes what gybe made on both sides, when the old side is no "
-     "longer needed"},
+     "`gybe rollback %1$s` goes back; `gybe finish %1$s` removes what gybe made on both sides, "
+     "when the old side is no longer needed"},
     {"FAILED", "when the cause is gone, `gybe retry %1$s` goes on; `gybe finish %1$s` ends it and "
                "cleans up"},
     {"CANCELED", "`gybe retry %1$s` goes on; `gybe finish %1$s` removes what is left of it"},
@@ -122,8 +126,8 @@ static const struct {
     {"EXPIRED", "`gybe finish %1$s` removes what the run made; start a new one to have its plan "
                 "approved"},
     {"ROLLED_BACK", "the source serves; `gybe finish %1$s` removes what gybe made on both sides"},
-    {"NEEDS_OPERATOR", "gybe cannot prove which side serves, or that they are equal: read `gybe "
-                       "status %1$s` before anything else is done"},
+    {"NEEDS_OPERATOR", "somebody has to look: read the error above and `gybe status %1$s` before "
+                       "anything else is done"},
 };
 
 char *cli_next_step(Arena *arena, const char *run, const char *state, const char *digest,

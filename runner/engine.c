@@ -70,7 +70,8 @@ static RunRow row_of(const RunRequest *request, Arena *arena)
                     .target = request->migration->target,
                     .person = request->person,
                     .recorded = request->recorded,
-                    .until = request->until != NULL ? request->until : ""};
+                    .until = request->until != NULL ? request->until : "",
+                    .rollback = request->rollback ? RUN_ROLLBACK_AT_END : RUN_ROLLBACK_NO};
 }
 
 static bool target_taken(Engine *engine, const char *target, Err *err)
@@ -159,6 +160,10 @@ static bool result_make(Engine *engine, const char *run, json_t **ret_result, Er
                                "plan_digest", row.plan_digest, "stages", list);
     if (row.state == RUN_FOLLOWING)
         (void)json_object_set_new(json_object_get(result, "data"), "open", json_true());
+    if (row.state == RUN_ROLLED_BACK)
+        (void)json_object_set_new(
+            json_object_get(result, "data"), "rollback",
+            json_string(row.rollback == RUN_ROLLBACK_AUTOMATIC ? "automatic" : "asked"));
     json_t *error =
         run_state_ended(row.state) && row.state != RUN_SUCCEEDED ? parsed(row.error) : NULL;
     if (error != NULL)
@@ -193,6 +198,9 @@ int engine_exit_code(const json_t *result)
                  {"ROLLED_BACK", EXIT_ROLLED_BACK},
                  {"NEEDS_OPERATOR", EXIT_NEEDS_OPERATOR}};
     const char *status = json_get_string(result, "status", "FAILED");
+    const char *rollback = json_get_string(json_object_get(result, "data"), "rollback", "");
+    if (strcmp(rollback, "asked") == 0)
+        return 0;
     for (size_t i = 0; i < ARRAY_LEN(codes); i++)
         if (strcmp(codes[i].status, status) == 0)
             return codes[i].code;
@@ -428,6 +436,44 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
            store_retry(engine->store, run, err);
 }
 
+static bool may_go_back(Engine *engine, const RunRow *row, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    StageRow *rows = NULL;
+    size_t count = 0;
+    bool crossed = false, finished = false;
+    if (!store_stages(engine->store, &arena, row->id, &rows, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        crossed = crossed || (strcmp(rows[i].name, "cutover") == 0 && rows[i].attempt > 0);
+        finished = finished || (strcmp(rows[i].name, "finish") == 0 && rows[i].attempt > 0);
+    }
+    if (finished)
+        return err_set(err, ERR_CONFLICT, "run %s was finished: its way back is gone", row->id);
+    if (crossed)
+        return true;
+    (void)err_set(err, ERR_CONFLICT,
+                  "run %s is %s and has not cut over: there is nothing to roll back", row->id,
+                  run_state_name(row->state));
+    return err_hint(err, "`gybe cancel %s` or `gybe finish %s` ends it", row->id, row->id);
+}
+
+bool engine_rollback(Engine *engine, const char *run, const char *recorded, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    RunRow row;
+    RunState ignored;
+    if (!store_run_load(engine->store, &arena, run, &row, err) || !may_go_back(engine, &row, err))
+        return false;
+    if (row.state == RUN_ROLLED_BACK)
+        return true; // as asked
+    bool ended = run_next(row.state, EVENT_GO_BACK, &ignored);
+    return audit_add(engine->store, run, recorded, "rollback", "", err) &&
+           store_rollback(engine->store, run, RUN_ROLLBACK_ASKED, err) &&
+           (!ended ||
+            store_move(engine->store, run, row.state, EVENT_GO_BACK, NULL, "", NULL, err));
+}
+
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err)
 {
@@ -439,7 +485,8 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
     if (row.state != RUN_RUNNING && !run_next(row.state, EVENT_FINISH, &ignored))
         return err_set(err, ERR_CONFLICT, "run %s is %s and cannot be finished", run,
                        run_state_name(row.state));
-    RunState as = row.state == RUN_SUCCEEDED ? RUN_SUCCEEDED : RUN_CANCELED;
+    bool keeps = row.state == RUN_SUCCEEDED || row.state == RUN_ROLLED_BACK;
+    RunState as = keeps ? row.state : RUN_CANCELED;
     return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "",
                      err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);

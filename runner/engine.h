@@ -26,6 +26,7 @@ typedef struct {
     const char *person;   // who starts it; never approves it
     const char *recorded; // "USER via os:LOGIN"
     const char *until;    // stage name; NULL: to the end
+    bool rollback;        // go back at the end
 } RunRequest;
 
 // ERR_CONFLICT (exit 7) naming the open run that has the same target.
@@ -73,6 +74,10 @@ bool engine_cancel(Engine *engine, const char *run, const char *recorded, Err *e
 bool engine_driven_elsewhere(Engine *engine, const char *run, bool *ret_elsewhere, Err *err);
 // Makes a failed, canceled or following run ready to go on; `until` is forgotten. Then drive it.
 bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *err);
+// Makes a run that has cut over, or tried to, ready for its stage rollback; then drive it. One that
+// another process drives comes to it after the stage that is at work. ERR_CONFLICT where there is
+// nothing to roll back.
+bool engine_rollback(Engine *engine, const char *run, const char *recorded, Err *err);
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);

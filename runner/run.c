@@ -26,11 +26,12 @@ static const struct {
 };
 
 static const char *const event_names[EVENT_COUNT] = {
-    [EVENT_START] = "start",     [EVENT_WAIT] = "wait",       [EVENT_TRIGGER] = "trigger",
-    [EVENT_GATE] = "gate",       [EVENT_APPROVE] = "approve", [EVENT_HOLD] = "hold",
-    [EVENT_SUCCEED] = "succeed", [EVENT_FAIL] = "fail",       [EVENT_CANCEL] = "cancel",
-    [EVENT_REJECT] = "reject",   [EVENT_EXPIRE] = "expire",   [EVENT_ROLL_BACK] = "roll back",
-    [EVENT_STRAND] = "strand",   [EVENT_RETRY] = "retry",     [EVENT_FINISH] = "finish",
+    [EVENT_START] = "start",         [EVENT_WAIT] = "wait",       [EVENT_TRIGGER] = "trigger",
+    [EVENT_GATE] = "gate",           [EVENT_APPROVE] = "approve", [EVENT_HOLD] = "hold",
+    [EVENT_SUCCEED] = "succeed",     [EVENT_FAIL] = "fail",       [EVENT_CANCEL] = "cancel",
+    [EVENT_REJECT] = "reject",       [EVENT_EXPIRE] = "expire",   [EVENT_GO_BACK] = "go back",
+    [EVENT_ROLL_BACK] = "roll back", [EVENT_STRAND] = "strand",   [EVENT_RETRY] = "retry",
+    [EVENT_FINISH] = "finish",
 };
 
 const RunMove run_moves[] = {
@@ -53,6 +54,11 @@ const RunMove run_moves[] = {
     {RUN_RUNNING, EVENT_EXPIRE, RUN_EXPIRED},
     {RUN_RUNNING, EVENT_ROLL_BACK, RUN_ROLLED_BACK},
     {RUN_RUNNING, EVENT_STRAND, RUN_NEEDS_OPERATOR},
+    {RUN_FOLLOWING, EVENT_GO_BACK, RUN_RUNNING},
+    {RUN_SUCCEEDED, EVENT_GO_BACK, RUN_RUNNING},
+    {RUN_FAILED, EVENT_GO_BACK, RUN_RUNNING},
+    {RUN_CANCELED, EVENT_GO_BACK, RUN_RUNNING},
+    {RUN_NEEDS_OPERATOR, EVENT_GO_BACK, RUN_RUNNING},
     {RUN_AWAITING_APPROVAL, EVENT_APPROVE, RUN_RUNNING},
     {RUN_AWAITING_APPROVAL, EVENT_REJECT, RUN_REJECTED},
     {RUN_AWAITING_APPROVAL, EVENT_EXPIRE, RUN_EXPIRED},
@@ -70,6 +76,7 @@ const RunMove run_moves[] = {
     {RUN_REJECTED, EVENT_FINISH, RUN_RUNNING},
     {RUN_EXPIRED, EVENT_FINISH, RUN_RUNNING},
     {RUN_ROLLED_BACK, EVENT_FINISH, RUN_RUNNING},
+    {RUN_NEEDS_OPERATOR, EVENT_FINISH, RUN_RUNNING},
     {RUN_QUEUED, EVENT_FINISH, RUN_RUNNING},
     {RUN_WAITING, EVENT_FINISH, RUN_RUNNING},
 };

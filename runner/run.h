@@ -36,7 +36,8 @@ typedef enum {
     EVENT_CANCEL,
     EVENT_REJECT,
     EVENT_EXPIRE,
-    EVENT_ROLL_BACK,
+    EVENT_GO_BACK,   // a rollback is wanted
+    EVENT_ROLL_BACK, // it has come to its end: the source serves
     EVENT_STRAND, // only a person can say how to go on
     EVENT_RETRY,
     EVENT_FINISH, // clean up on request

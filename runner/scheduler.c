@@ -191,7 +191,8 @@ static bool stop_as_asked(Scheduler *scheduler, const StageRow *stage, const Spo
     if (!store_run_load(scheduler->store, &arena, scheduler->run, &run, err))
         return false;
     int wanted = cancel_count() + (run.cancel_asked ? 1 : 0);
-    if (wanted == 0)
+    bool automatic = run.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(stage->name, "rollback") == 0;
+    if (wanted == 0 || automatic) // an automatic rollback is never cancelled
         return true;
     Child child = {.pid = (pid_t)stage->pid, .start_time = stage->start_time};
     int64_t now = clock_monotonic_ms();
@@ -270,6 +271,18 @@ static bool stage_succeeded(const Scheduler *scheduler, const Look *look, const 
     return strcmp(name, "plan") != 0 || plan_record(scheduler, look, data, err);
 }
 
+// verify missed the service level, and the annotation says what then. Recorded before verify's end: a
+// runner that dies between the two reads the same result again.
+static bool rollback_begin(const Scheduler *scheduler, const Look *look, const StageRow *stage,
+                           const json_t *data, bool *ret_goes_back, Err *err)
+{
+    const json_t *workload = json_object_get(data, "workload");
+    *ret_goes_back = strcmp(stage->name, "verify") == 0 && look->migration.rollback.automatic &&
+                     strcmp(json_get_string(workload, "slo", ""), "missed") == 0;
+    return !*ret_goes_back ||
+           store_rollback(scheduler->store, look->run.id, RUN_ROLLBACK_AUTOMATIC, err);
+}
+
 static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *stage,
                         const json_t *result, Err *err)
 {
@@ -279,6 +292,9 @@ static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *
     const json_t *error = json_object_get(result, "error");
     const char *error_text = error != NULL ? json_text(&arena, error) : "";
     bool succeeded = strcmp(status, "SUCCEEDED") == 0;
+    bool goes_back = false;
+    if (!rollback_begin(scheduler, look, stage, data, &goes_back, err))
+        return false;
     if (succeeded && !stage_succeeded(scheduler, look, stage->name, data, err))
         return false;
     if (!FAILPOINT("scheduler.end.before", err) ||
@@ -286,7 +302,7 @@ static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *
                            data != NULL ? json_text(&arena, data) : "", error_text, err) ||
         !FAILPOINT("scheduler.end.after", err))
         return false;
-    if (succeeded)
+    if (succeeded || goes_back)
         return true;
     // `gybe cancel` ends a run with nothing left behind: the next step sees to it. A signal only stops.
     RunRow now;
@@ -294,7 +310,10 @@ static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *
         return false;
     if (event_of(status) == EVENT_CANCEL && now.cancel_asked)
         return true;
-    return move(scheduler, look, event_of(status), NULL, error_text, stage->name, err);
+    // Nobody asked for an automatic rollback: that it failed is for somebody to hear.
+    bool stranded = now.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(stage->name, "rollback") == 0;
+    return move(scheduler, look, stranded ? EVENT_STRAND : event_of(status), NULL, error_text,
+                stage->name, err);
 }
 
 static int jitter_ms(int most)
@@ -449,7 +468,7 @@ static const char *next_stage(const Look *look)
         const char *name = look->stages[i].name;
         bool traffic_only = strcmp(name, "approve") == 0 || strcmp(name, "cutover") == 0 ||
                             strcmp(name, "verify") == 0;
-        if (strcmp(name, "finish") == 0 ||
+        if (strcmp(name, "finish") == 0 || strcmp(name, "rollback") == 0 ||
             (traffic_only && look->migration.cutover.traffic == NULL))
             continue;
         if (strcmp(look->stages[i].status, "SUCCEEDED") != 0)
@@ -474,7 +493,9 @@ static bool end_step(const Scheduler *scheduler, Look *look, Err *err)
 static bool finish_step(Scheduler *scheduler, Look *look, Arena *arena, Err *err)
 {
     Step step = STEP_ON;
-    bool succeeded = look->run.ended_as == RUN_SUCCEEDED;
+    RunEvent end = look->run.ended_as == RUN_SUCCEEDED     ? EVENT_SUCCEED
+                   : look->run.ended_as == RUN_ROLLED_BACK ? EVENT_ROLL_BACK
+                                                           : EVENT_CANCEL;
     if (look->run.state != RUN_RUNNING)
         return move(scheduler, look, EVENT_FINISH, NULL, NULL, "finish", err);
     if (touched(look) && !stage_is(look, "finish", "SUCCEEDED")) {
@@ -485,8 +506,29 @@ static bool finish_step(Scheduler *scheduler, Look *look, Arena *arena, Err *err
     }
     return store_flag(scheduler->store, look->run.id, false, RUN_FINISHING_NO, false,
                       look->run.ended_as, err) &&
-           move(scheduler, look, succeeded ? EVENT_SUCCEED : EVENT_CANCEL, NULL, NULL, "finish",
-                err);
+           move(scheduler, look, end, NULL, NULL, "finish", err);
+}
+
+// Back to the source; then that is how the run ends.
+static bool rollback_step(Scheduler *scheduler, Look *look, Arena *arena, Step *ret_step, Err *err)
+{
+    const StageRow *rollback = look_stage(look, "rollback");
+    bool automatic = look->run.rollback == RUN_ROLLBACK_AUTOMATIC;
+    if (look->run.state == RUN_QUEUED &&
+        !move(scheduler, look, EVENT_START, NULL, NULL, "rollback", err))
+        return false;
+    if (strcmp(rollback->status, "SUCCEEDED") != 0)
+        return stage_execute(scheduler, look, "rollback", arena, ret_step, err);
+    if (automatic && !store_verify_rolled_back(scheduler->store, look->run.id, err))
+        return false;
+    const char *why = automatic ? look_stage(look, "verify")->error : NULL;
+    return move(scheduler, look, EVENT_ROLL_BACK, NULL, why, "rollback", err);
+}
+
+static bool wants_back(const Look *look, const char *next)
+{
+    return look->run.rollback >= RUN_ROLLBACK_ASKED ||
+           (look->run.rollback == RUN_ROLLBACK_AT_END && next == NULL);
 }
 
 // A stage that was running when its runner went away is followed on, not started again.
@@ -534,6 +576,8 @@ static bool work_step(Scheduler *scheduler, Look *look, Arena *arena, Step *ret_
 {
     const char *next = next_stage(look);
     *ret_step = STEP_ON;
+    if (wants_back(look, next))
+        return rollback_step(scheduler, look, arena, ret_step, err);
     if (next == NULL)
         return end_step(scheduler, look, err);
     if (stopped_here(look, next)) {
@@ -571,7 +615,8 @@ static bool step(Scheduler *scheduler, Arena *arena, Step *ret_step, Err *err)
         *ret_step = STEP_DONE;
         return true;
     }
-    if (cancel_count() > 0 || look.run.cancel_asked)
+    if ((cancel_count() > 0 || look.run.cancel_asked) &&
+        look.run.rollback != RUN_ROLLBACK_AUTOMATIC)
         return cancel_step(scheduler, &look, err);
     return work_step(scheduler, &look, arena, ret_step, err);
 }

@@ -14,7 +14,8 @@ enum { STORE_ID_LENGTH = 16, TOKEN_LENGTH = 26 };
 #define RUN_COLUMNS                                                                                \
     "id, migration, repository, revision, blob, document, authors, source, target, person,"        \
     " recorded, until, state, waiting, plan_digest, approved_digest, approved_until, gate_until,"  \
-    " fence, cancel_asked, drop_copied, finishing, ended_as, error, created, ended"
+    " fence, cancel_asked, drop_copied, finishing, ended_as, error, created, ended,"               \
+    " rollback"
 
 static bool identity_read(Store *store, Err *err)
 {
@@ -105,14 +106,15 @@ static bool run_insert(Store *store, const RunRow *run, Err *err)
     int64_t changed = 0;
     return change(store,
                   "insert into run (id, migration, repository, revision, blob, document, authors,"
-                  " source, target, person, recorded, until, state, fence, target_lock, created)"
+                  " source, target, person, recorded, until, state, fence, target_lock, created,"
+                  " rollback)"
                   " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'QUEUED'," NEXT_FENCE
-                  ", $9, $13)",
+                  ", $9, $13, $14)",
                   SQL_ARGS(SQL_T(run->id), SQL_T(run->migration), SQL_T(run->repository),
                            SQL_T(run->commit), SQL_T(run->blob), SQL_T(run->document),
                            SQL_T(run->authors), SQL_T(run->source), SQL_T(run->target),
                            SQL_T(run->person), SQL_T(run->recorded), SQL_T(run->until),
-                           SQL_I(clock_wall_ms())),
+                           SQL_I(clock_wall_ms()), SQL_I(run->rollback)),
                   &changed, err) &&
            stages_insert(store, run->id, err);
 }
@@ -161,6 +163,7 @@ static RunRow run_from(const SqlRows *rows, size_t i)
         .error = sql_cell(rows, i, 23),
         .created_ms = sql_cell_int(rows, i, 24, 0),
         .ended_ms = sql_cell_int(rows, i, 25, 0),
+        .rollback = (RunRollback)sql_cell_int(rows, i, 26, 0),
     };
 }
 
@@ -409,6 +412,26 @@ bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishi
                       SQL_ARGS(SQL_T(run), SQL_I(cancel), SQL_I(finishing), SQL_I(drop_copied),
                                SQL_T(run_state_name(ended_as))),
                       err);
+}
+
+bool store_rollback(Store *store, const char *run, RunRollback rollback, Err *err)
+{
+    int64_t changed = 0;
+    return change_one(store, run,
+                      "update run set rollback=$2, until='', cancel_asked=0, finishing=0,"
+                      " target_lock=target where id=$1",
+                      SQL_ARGS(SQL_T(run), SQL_I(rollback)), err) &&
+           change(store,
+                  "update stage set status='PENDING' where run=$1 and name='rollback'"
+                  " and status not in ('SUCCEEDED', 'RUNNING')",
+                  SQL_ARGS(SQL_T(run)), &changed, err);
+}
+
+bool store_verify_rolled_back(Store *store, const char *run, Err *err)
+{
+    return change_one(store, run,
+                      "update stage set status='ROLLED_BACK' where run=$1 and name='verify'",
+                      SQL_ARGS(SQL_T(run)), err);
 }
 
 bool store_retry(Store *store, const char *run, Err *err)

@@ -23,6 +23,15 @@ typedef struct {
 
 typedef enum { RUN_FINISHING_NO, RUN_FINISHING_ASKED, RUN_FINISHING_CANCEL } RunFinishing;
 
+// Whether the run goes back to the source: never; when all else has ended (`gybe run --rollback`); now,
+// as somebody asked; now, because the service level was missed.
+typedef enum {
+    RUN_ROLLBACK_NO,
+    RUN_ROLLBACK_AT_END,
+    RUN_ROLLBACK_ASKED,
+    RUN_ROLLBACK_AUTOMATIC
+} RunRollback;
+
 typedef struct {
     const char *id, *migration, *repository, *commit, *blob;
     const char *document;        // the Migration as JSON
@@ -37,6 +46,7 @@ typedef struct {
     int64_t fence;
     bool cancel_asked, drop_copied;
     RunFinishing finishing;
+    RunRollback rollback;
     RunState ended_as; // what it was before it was finished
     const char *error; // JSON or ""
     int64_t created_ms, ended_ms;
@@ -94,6 +104,10 @@ bool store_stage_reset(Store *store, const char *run, const char *stage, Err *er
 bool store_plan(Store *store, const char *run, const char *digest, int64_t gate_until_ms, Err *err);
 bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing,
                 bool drop_copied, RunState ended_as, Err *err);
+// Makes the run ready for its stage rollback, and its target its own again.
+bool store_rollback(Store *store, const char *run, RunRollback rollback, Err *err);
+// After an automatic rollback: that is how verify ended (CONTRACT section 6).
+bool store_verify_rolled_back(Store *store, const char *run, Err *err);
 bool store_retry(Store *store, const char *run,
                  Err *err); // failed and canceled stages PENDING, no until
 

@@ -174,18 +174,11 @@ static bool made_extensions_drop(Finish *finish, Side *target, Err *err)
     return true;
 }
 
-static bool switched(Finish *finish, const Side *target, bool *ret_switched, Err *err)
+static bool switched(Finish *finish, const Side *sides, bool *ret_switched, Err *err)
 {
-    int number = 0;
-    Decision decision = DECISION_NONE;
-    *ret_switched = false;
-    if (!target->ours)
-        return true;
-    if (!journal_read(target->connection, finish->request, "forward", finish->arena, &number,
-                      &decision, err))
-        return false;
-    *ret_switched = decision == DECISION_TARGET;
-    return true;
+    return side_target_serves(sides[0].ours ? sides[0].connection : NULL,
+                              sides[1].ours ? sides[1].connection : NULL, finish->request,
+                              finish->arena, ret_switched, err);
 }
 
 static bool copy_drop(Finish *finish, Side *sides, Err *err)
@@ -194,7 +187,7 @@ static bool copy_drop(Finish *finish, Side *sides, Err *err)
     Catalog catalog;
     if (!finish->request->drop_copied || !sides[1].ours)
         return true;
-    if (!switched(finish, &sides[1], &serves, err))
+    if (!switched(finish, sides, &serves, err))
         return false;
     if (serves) {
         (void)err_set(err, ERR_CONFLICT,
@@ -229,7 +222,7 @@ static void finish_done(Finish *finish)
 static bool finish_all(Finish *finish, Side *sides, bool *ret_switched, Err *err)
 {
     return side_look(finish, &sides[0], err) && side_look(finish, &sides[1], err) &&
-           switched(finish, &sides[1], ret_switched, err) && lanes_remove(finish, sides, err) &&
+           switched(finish, sides, ret_switched, err) && lanes_remove(finish, sides, err) &&
            side_restore(finish, &sides[0], err) && side_restore(finish, &sides[1], err) &&
            copy_drop(finish, sides, err) && FAILPOINT("finish.schema", err) &&
            schema_remove(finish, &sides[0], err) && schema_remove(finish, &sides[1], err);

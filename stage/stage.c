@@ -25,6 +25,8 @@ const Stage stages[STAGE_COUNT] = {
                        "switch the applications to the target"},
     [STAGE_VERIFY] = {"verify", stage_verify, false, LOST_AGAIN, HOURS(24),
                       "compare both sides at one aligned position"},
+    [STAGE_ROLLBACK] = {"rollback", stage_rollback, false, LOST_RECONCILE, HOURS(24),
+                        "switch the applications back to the source"},
     [STAGE_FINISH] = {"finish", stage_finish, false, LOST_AGAIN, HOURS(2),
                       "remove all that gybe made"},
 };

@@ -20,6 +20,7 @@ typedef enum {
     STAGE_APPROVE,
     STAGE_CUTOVER,
     STAGE_VERIFY,
+    STAGE_ROLLBACK,
     STAGE_FINISH,
     STAGE_COUNT
 } StageId;
@@ -109,6 +110,7 @@ bool stage_plan(StageContext *context, json_t **ret_data, Err *err);
 bool stage_replicate(StageContext *context, json_t **ret_data, Err *err);
 bool stage_cutover(StageContext *context, json_t **ret_data, Err *err);
 bool stage_verify(StageContext *context, json_t **ret_data, Err *err);
+bool stage_rollback(StageContext *context, json_t **ret_data, Err *err);
 bool stage_finish(StageContext *context, json_t **ret_data, Err *err);
 // `gybe stage guardian`: request on stdin, control socket on descriptor 3; see stage/guardian.h.
 int guardian_main(void);

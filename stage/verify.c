@@ -4,7 +4,6 @@
 #include "runner/base/json.h"
 #include "runner/base/log.h"
 #include "stage/postgres/checksum.h"
-#include "stage/postgres/journal.h"
 #include "stage/postgres/sequence.h"
 #include "stage/sides.h"
 #include "stage/stage.h"
@@ -32,13 +31,11 @@ static void verify_done(Verify *verify)
 static bool look(Verify *verify, Err *err)
 {
     const StageRequest *request = verify->request;
-    int number = 0;
-    Decision decision = DECISION_NONE;
     if (!side_open(&request->source, "source", "verify", &verify->source, err) ||
         !side_open(&request->target, "target", "verify", &verify->target, err) ||
-        !journal_read(verify->target, request, "forward", verify->arena, &number, &decision, err))
+        !side_target_serves(verify->source, verify->target, request, verify->arena,
+                            &verify->switched, err))
         return false;
-    verify->switched = decision == DECISION_TARGET;
     const char *direction = verify->switched ? "reverse" : "forward";
     return lane_list(verify->target, request, direction, verify->arena, &verify->lanes,
                      &verify->lane_count, err) &&

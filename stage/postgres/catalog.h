@@ -66,6 +66,9 @@ typedef struct {
 // User schemas only: never pg_*, information_schema, gybe, cron; never members of extensions.
 bool catalog_read(Connection *connection, const MigrationScope *scope, Arena *arena,
                   Catalog *ret_catalog, Err *err);
+// The first table or sequence that only one side has, or whose columns differ, as a sentence's end;
+// NULL: none. For tables that rows are to be carried between.
+const char *catalog_difference(const Catalog *here, const Catalog *there, Arena *arena);
 const Table *catalog_find(const Catalog *catalog, const char *qualified);
 bool catalog_in_scope(const MigrationScope *scope, const char *schema, const char *name);
 // "name, name" quoted column list without generated columns: for COPY and hashes.

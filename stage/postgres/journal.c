@@ -176,3 +176,17 @@ bool journal_read(Connection *connection, const StageRequest *request, const cha
     *ret_decision = rows.count == 0 ? DECISION_NONE : decision_from_name(pg_cell(&rows, 0, 1));
     return true;
 }
+
+bool journal_decided(Connection *connection, const StageRequest *request, const char *direction,
+                     Decision decision, Arena *arena, int *ret_number, Err *err)
+{
+    PgRows rows;
+    const char *values[] = {request->run, direction, decision_name(decision)};
+    if (!connection_run(connection, arena,
+                        "SELECT coalesce(max(attempt), 0) FROM gybe.journal"
+                        " WHERE run=$1 AND direction=$2 AND decision=$3",
+                        values, ARRAY_LEN(values), &rows, err))
+        return false;
+    *ret_number = (int)pg_cell_int(&rows, 0, 0, 0);
+    return true;
+}

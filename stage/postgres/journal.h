@@ -39,3 +39,6 @@ bool journal_decide(Connection *connection, const StageRequest *request, const c
 // The newest attempt in `direction`; *ret_number 0 when there is none.
 bool journal_read(Connection *connection, const StageRequest *request, const char *direction,
                   Arena *arena, int *ret_number, Decision *ret_decision, Err *err);
+// The newest attempt in `direction` that has this decision; 0: none.
+bool journal_decided(Connection *connection, const StageRequest *request, const char *direction,
+                     Decision decision, Arena *arena, int *ret_number, Err *err);

@@ -38,7 +38,8 @@ static void an_ended_run_only_moves_when_somebody_asks(void **state)
     (void)state;
     for (size_t i = 0; i < run_move_count; i++)
         if (run_state_ended(run_moves[i].from))
-            assert_true(run_moves[i].event == EVENT_RETRY || run_moves[i].event == EVENT_FINISH);
+            assert_true(run_moves[i].event == EVENT_RETRY || run_moves[i].event == EVENT_FINISH ||
+                        run_moves[i].event == EVENT_GO_BACK);
     RunState to;
     assert_false(run_next(RUN_SUCCEEDED, EVENT_RETRY, &to));
     assert_false(run_next(RUN_REJECTED, EVENT_RETRY, &to));

@@ -1,7 +1,7 @@
-// After the switch: the way back proven again, the forward slots looked through for what nobody
-// carried over, the forward lanes dropped (algorithm A4).
+// After the switch: the way back proven again, the slots that led here looked through for what nobody
+// carried over, their lanes dropped (algorithm A4).
 
-#include "stage/cutover_parts.h"
+#include "stage/crossing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/failpoint.h"
 #include "runner/base/log.h"
+#include "stage/switch.h"
 
 enum {
     CANARY_MS = 15000,
@@ -121,14 +122,14 @@ static void message_look(Strays *strays, const unsigned char *bytes, size_t leng
     }
 }
 
-static bool slot_released(Connection *source, const Lane *lane, Arena *arena, bool *ret_there,
+static bool slot_released(Connection *publisher, const Lane *lane, Arena *arena, bool *ret_there,
                           Err *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + RELEASE_MS;
     for (;;) {
         PgRows rows;
         if (!connection_run(
-                source, arena,
+                publisher, arena,
                 "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
                 (const char *[]){lane->name}, 1, &rows, err))
             return false;
@@ -152,21 +153,21 @@ static bool one_text(Connection *connection, const char *text, const char *value
     return true;
 }
 
-static bool lane_strays(Cutover *cutover, const Lane *lane, int64_t *ret_rows, Err *err)
+static bool lane_strays(Crossing *crossing, const Lane *lane, int64_t *ret_rows, Err *err)
 {
-    Arena *arena = cutover->arena;
+    Arena *arena = crossing->arena;
     Strays strays = {0};
     bool there = false;
-    if (!slot_released(cutover->source, lane, arena, &there, err))
+    if (!slot_released(crossing->from, lane, arena, &there, err))
         return false;
     *ret_rows = 0;
     if (!there)
         return true; // an earlier attempt of this stage has looked and dropped it
-    if (!one_text(cutover->source, arena_printf(arena, "SELECT max(number) FROM %s", lane->marker),
+    if (!one_text(crossing->from, arena_printf(arena, "SELECT max(number) FROM %s", lane->marker),
                   NULL, arena, &strays.number, err) ||
-        !one_text(cutover->source,
+        !one_text(crossing->from,
                   "SELECT 'pg_' || oid FROM pg_catalog.pg_subscription WHERE subname = $1",
-                  cutover->reverse.name, arena, &strays.origin, err))
+                  crossing->back.name, arena, &strays.origin, err))
         return false;
     PgRows rows;
     const char *names = arena_printf(arena, "%s,%s", pg_identifier(arena, lane->name),
@@ -174,7 +175,7 @@ static bool lane_strays(Cutover *cutover, const Lane *lane, int64_t *ret_rows, E
     const char *values[] = {lane->name, arena_printf(arena, "%d", PEEK_LIMIT), names,
                             arena_printf(arena, "%d", HEAD_BYTES)};
     OWNED(arena_done) Arena changes = {0};
-    if (!connection_run(cutover->source, &changes,
+    if (!connection_run(crossing->from, &changes,
                         "SELECT encode(substring(data FROM 1 FOR $4::int), 'hex')"
                         " FROM pg_catalog.pg_logical_slot_peek_binary_changes($1, NULL, $2::int,"
                         " 'proto_version', '1', 'publication_names', $3)",
@@ -189,66 +190,66 @@ static bool lane_strays(Cutover *cutover, const Lane *lane, int64_t *ret_rows, E
     return true;
 }
 
-static bool strays_count(Cutover *cutover, Err *err)
+static bool strays_count(Crossing *crossing, Err *err)
 {
     int64_t lost_rows = 0;
-    for (size_t i = 0; i < cutover->lane_count; i++) {
+    for (size_t i = 0; i < crossing->lane_count; i++) {
         int64_t rows = 0;
-        if (!lane_strays(cutover, &cutover->lanes[i], &rows, err))
-            return err_note(err, "looking for stray writes in lane %s", cutover->lanes[i].label);
+        if (!lane_strays(crossing, &crossing->lanes[i], &rows, err))
+            return err_note(err, "looking for stray writes in lane %s", crossing->lanes[i].label);
         lost_rows += rows;
     }
-    json_object_set_new(cutover->data, "lost_rows", json_integer(lost_rows));
+    json_object_set_new(crossing->data, "lost_rows", json_integer(lost_rows));
     if (lost_rows == 0)
         return true;
     err_set(err, ERR_CONFLICT,
-            "%lld row changes were written on the source after the switch's marker and "
-            "are not on the target",
-            (long long)lost_rows);
+            "%lld row changes were written on %s after the switch's marker and are not on %s",
+            (long long)lost_rows, switch_from(crossing->request, crossing->direction)->name,
+            switch_to(crossing->request, crossing->direction)->name);
     err_hint(err,
-             "somebody outside appRoles wrote there; the forward slot is kept: read it with "
+             "somebody outside appRoles wrote there; the lane's slot is kept: read it with "
              "pg_logical_slot_peek_binary_changes, carry the rows over, then `gybe finish %s`",
-             cutover->request->run);
+             crossing->request->run);
     err->exit_code = 10;
     return false;
 }
 
 // --- the way back ---
 
-static void canary_again(Cutover *cutover)
+static void canary_again(Crossing *crossing)
 {
     int64_t took_us = 0;
     Err err = {0};
-    if (!cutover->armed)
+    if (!crossing->armed)
         return;
-    cutover->armed = marker_round_trip(cutover->target, cutover->source, &cutover->reverse,
-                                       CANARY_MS, cutover->arena, &took_us, &err);
-    if (!cutover->armed) // clients are on the target already; what is lost is the promise
-        log_write(LOG_WARNING, "the way back does not follow: a rollback is not possible now",
-                  "look at the source's log: its apply worker says why",
+    crossing->armed = marker_round_trip(crossing->to, crossing->from, &crossing->back, CANARY_MS,
+                                        crossing->arena, &took_us, &err);
+    if (!crossing->armed) // clients are on the target already; what is lost is the promise
+        log_write(LOG_WARNING, "the way back does not follow: there is no going back now",
+                  "the log of the side that was left says why: its apply worker",
                   LOG_FIELDS(LOG_STR("reason", err.message)));
 }
 
-static bool forward_drop(Cutover *cutover, Err *err)
+static bool lanes_drop(Crossing *crossing, Err *err)
 {
-    for (size_t i = 0; i < cutover->lane_count; i++) {
-        const Lane *lane = &cutover->lanes[i];
-        const char *label = pg_literal(cutover->arena, lane->label);
-        if (!FAILPOINT("cutover.disarm.drop", err) ||
-            !lane_drop_subscription(cutover->target, lane, err) ||
-            !lane_drop_publisher(cutover->source, lane, err) ||
-            !connection_exec(cutover->source, err, "DELETE FROM gybe.lane WHERE label = %s",
+    for (size_t i = 0; i < crossing->lane_count; i++) {
+        const Lane *lane = &crossing->lanes[i];
+        const char *label = pg_literal(crossing->arena, lane->label);
+        if (!FAILPOINT("crossing.disarm.drop", err) ||
+            !lane_drop_subscription(crossing->to, lane, err) ||
+            !lane_drop_publisher(crossing->from, lane, err) ||
+            !connection_exec(crossing->from, err, "DELETE FROM gybe.lane WHERE label = %s",
                              label) ||
-            !connection_exec(cutover->target, err, "DELETE FROM gybe.lane WHERE label = %s", label))
+            !connection_exec(crossing->to, err, "DELETE FROM gybe.lane WHERE label = %s", label))
             return false;
     }
     return true;
 }
 
-bool cutover_disarm(Cutover *cutover, Err *err)
+bool crossing_disarm(Crossing *crossing, Err *err)
 {
-    canary_again(cutover);
-    json_object_set_new(cutover->data, "reverse", json_boolean(cutover->armed));
-    return FAILPOINT("cutover.disarm.before", err) && strays_count(cutover, err) &&
-           forward_drop(cutover, err);
+    canary_again(crossing);
+    json_object_set_new(crossing->data, "reverse", json_boolean(crossing->armed));
+    return FAILPOINT("crossing.disarm.before", err) && strays_count(crossing, err) &&
+           lanes_drop(crossing, err);
 }
