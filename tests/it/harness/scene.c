@@ -1,9 +1,11 @@
 #include "tests/it/harness/scene.h"
 
+#include "tests/it/harness/dump.h"
+
 #include <stdarg.h>
 #include <string.h>
 
-enum { RUN_ARGS_MAX = 40 };
+enum { RUN_ARGS_MAX = 40, QUIET_MS = 30000 };
 
 static const char app_role[] = "shop_app";
 static const char app_password[] = "shop-Pw-77x";
@@ -115,6 +117,15 @@ GybeEnd scene_run(Scene *scene, int timeout_ms, ...)
         args[count++] = arg;
     va_end(list);
     return gybe_wait(gybe_start(scene->it, NULL, args), timeout_ms);
+}
+
+void scene_assert_equal(Scene *scene)
+{
+    for (ItWait wait = it_wait(scene->it, QUIET_MS, "both sides to hold the same by pg_dump");
+         strcmp(dump_data_digest(scene->it, scene->right, scene->database),
+                dump_data_digest(scene->it, scene->left, scene->database)) != 0;
+         it_wait_step(&wait)) {
+    }
 }
 
 void scene_assert_clean(Scene *scene, Cluster *cluster)

@@ -37,5 +37,7 @@ Load *scene_load(Scene *scene, int clients, double rate); // writes load_mark th
 LoadResult scene_load_end(Scene *scene, Load *load, Cluster *serving);
 // gybe run --config … --repo … --as olivia --approve-as ada --json, and further arguments.
 GybeEnd scene_run(Scene *scene, int timeout_ms, ...);
+// Both sides hold the same by pg_dump: what was written last gets the time to arrive.
+void scene_assert_equal(Scene *scene);
 // Nothing that gybe makes is left on the cluster: schema, slots, publications, subscriptions, roles.
 void scene_assert_clean(Scene *scene, Cluster *cluster);
