@@ -68,8 +68,8 @@ static const CliOption run_options[] = {
      .help = "approve the plan as this person when the run comes to that; the rules of\n"
              "approval hold: a run is not approved by who started it"},
     VALUE(until, "STAGE",
-          "end after this stage (plan, replicate, approve, cutover or verify) and\n"
-          "leave the run open; `gybe retry` goes on"),
+          "end after this stage (plan, dry-run, replicate, approve, cutover or\n"
+          "verify) and leave the run open; `gybe retry` goes on"),
     {.name = "rollback",
      .offset = offsetof(CliValues, rollback),
      .help = "when all is done, go back to the source: shows that the way back works, and\n"
@@ -154,8 +154,9 @@ const CliCommand cli_commands[] = {
     {.name = "run",
      .arguments = "",
      .purpose = "carries a migration out in the foreground, from plan to verify",
-     .text = "The stages are plan, replicate, approve, cutover and verify. The run waits for\n"
-             "an approval of its plan unless --approve-as gives it; another terminal gives it\n"
+     .text = "The stages are plan, dry-run, replicate, approve, cutover and verify. The run\n"
+             "waits for an approval of its plan unless --approve-as gives it; another terminal "
+             "gives it\n"
              "with `gybe approve`. Progress is shown as bars on a terminal and as plain lines\n"
              "elsewhere; with --json the stages' log, progress and metric lines are passed on\n"
              "to stdout as JSON lines, and the last line is the run's result.\n"

@@ -23,7 +23,7 @@ static bool until_check(Cli *cli, Err *err)
             return true;
     (void)err_set(err, ERR_INPUT, "--until %s: there is no such stage in a run%s", until,
                   cli_did_you_mean(cli->arena, until, names));
-    (void)err_hint(err, "the stages are plan, replicate, approve, cutover and verify");
+    (void)err_hint(err, "the stages are plan, dry-run, replicate, approve, cutover and verify");
     err->exit_code = CLI_EXIT_USAGE;
     return false;
 }

@@ -14,6 +14,16 @@ static char *plan_remark(Arena *arena, const json_t *data)
                         warnings, warnings == 1 ? "" : "s");
 }
 
+static char *dry_run_remark(Arena *arena, const json_t *data)
+{
+    size_t errors = json_array_size(json_object_get(data, "errors"));
+    if (json_get_string(data, "skipped", NULL) != NULL)
+        return arena_strdup(arena, "not rehearsed: no right to make a scratch database");
+    return errors == 0 ? arena_printf(arena, "the schema of %lld tables can be restored",
+                                      (long long)json_get_int(data, "tables", 0))
+                       : arena_printf(arena, "%zu STATEMENTS REFUSED", errors);
+}
+
 static char *replicate_remark(Arena *arena, const json_t *data)
 {
     return arena_printf(arena, "%lld tables, %lld rows, %s copied in %s",
@@ -54,8 +64,8 @@ static const struct {
     const char *stage;
     char *(*make)(Arena *arena, const json_t *data);
 } remarks[] = {
-    {"plan", plan_remark},     {"replicate", replicate_remark}, {"cutover", cutover_remark},
-    {"verify", verify_remark}, {"rollback", rollback_remark},
+    {"plan", plan_remark},       {"dry-run", dry_run_remark}, {"replicate", replicate_remark},
+    {"cutover", cutover_remark}, {"verify", verify_remark},   {"rollback", rollback_remark},
 };
 
 static const char *stage_remark(Arena *arena, const json_t *stage)

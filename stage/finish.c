@@ -221,6 +221,24 @@ static bool copy_drop(Finish *finish, Side *sides, Err *err)
     return made_roles_drop(finish, &sides[1], err);
 }
 
+// Of a dry-run that died in the middle.
+static bool scratch_remove(Finish *finish, Err *err)
+{
+    const char *name = side_scratch_name(finish->request, finish->arena);
+    PgRows rows;
+    if (!connection_run(finish->target, finish->arena,
+                        "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1",
+                        (const char *[]){name}, 1, &rows, err))
+        return false;
+    if (rows.count == 0)
+        return true;
+    if (!connection_exec(finish->target, err, "DROP DATABASE IF EXISTS %s WITH (FORCE)",
+                         pg_identifier(finish->arena, name)))
+        return false;
+    removed(finish, "scratch database", "target", name);
+    return true;
+}
+
 static bool schema_remove(Finish *finish, Side *side, Err *err)
 {
     if (!side->ours)
@@ -241,10 +259,11 @@ static bool finish_all(Finish *finish, Side *sides, bool *ret_switched, Err *err
 {
     return side_look(finish, &sides[0], err) && side_look(finish, &sides[1], err) &&
            nothing_open(finish, &sides[0], err) && nothing_open(finish, &sides[1], err) &&
-           switched(finish, sides, ret_switched, err) && lanes_remove(finish, sides, err) &&
-           side_restore(finish, &sides[0], err) && side_restore(finish, &sides[1], err) &&
-           copy_drop(finish, sides, err) && FAILPOINT("finish.schema", err) &&
-           schema_remove(finish, &sides[0], err) && schema_remove(finish, &sides[1], err);
+           switched(finish, sides, ret_switched, err) && scratch_remove(finish, err) &&
+           lanes_remove(finish, sides, err) && side_restore(finish, &sides[0], err) &&
+           side_restore(finish, &sides[1], err) && copy_drop(finish, sides, err) &&
+           FAILPOINT("finish.schema", err) && schema_remove(finish, &sides[0], err) &&
+           schema_remove(finish, &sides[1], err);
 }
 
 bool stage_finish(StageContext *context, json_t **ret_data, Err *err)

@@ -239,10 +239,7 @@ static bool copy_in_snapshot(Replicate *replicate, const SchemaTools *tools, Err
 {
     char *snapshot = NULL;
     const Lane *lane = &replicate->lane;
-    const char *tmp = getenv("TMPDIR");
-    replicate->archive =
-        arena_printf(replicate->arena, "%s/gybe-schema-%s-%d", tmp != NULL ? tmp : "/tmp",
-                     replicate->request->run, (int)getpid());
+    replicate->archive = schema_archive_path(replicate->request, replicate->arena);
     bool ok =
         sentence("opening the replication slot", err) && lane_open(replicate, &snapshot, err) &&
         catalog_in_snapshot(replicate, snapshot, err) && sentence("copying the schema", err) &&

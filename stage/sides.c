@@ -25,6 +25,11 @@ bool side_open_replication(const ConnectionProfile *profile, const char *side, c
     return open_as(profile, side, purpose, CONNECTION_REPLICATION, ret_connection, err);
 }
 
+char *side_scratch_name(const StageRequest *request, Arena *arena)
+{
+    return arena_printf(arena, "gybe_dry_%s", request->run);
+}
+
 bool side_target_serves(Connection *source, Connection *target, const StageRequest *request,
                         Arena *arena, bool *ret_serves, Err *err)
 {

@@ -18,6 +18,8 @@ enum { REQUEST_MAX = 64 << 20, SPOOL_FD_LOWEST = 10, EXIT_NEEDS_OPERATOR = 10 };
 const Stage stages[STAGE_COUNT] = {
     [STAGE_PLAN] = {"plan", stage_plan, false, LOST_AGAIN, MINUTES(30),
                     "read both databases, list what will happen and what is in the way"},
+    [STAGE_DRY_RUN] = {"dry-run", stage_dry_run, false, LOST_AGAIN, HOURS(2),
+                       "restore the schema into a scratch database on the target, and drop it"},
     [STAGE_REPLICATE] = {"replicate", stage_replicate, false, LOST_RECONCILE, HOURS(24 * 14),
                          "copy, then follow by the server's own logical replication"},
     [STAGE_APPROVE] = {"approve", NULL, false, LOST_AGAIN, 0, "wait for a quorum on this plan"},

@@ -16,6 +16,7 @@
 
 typedef enum {
     STAGE_PLAN,
+    STAGE_DRY_RUN,
     STAGE_REPLICATE,
     STAGE_APPROVE,
     STAGE_CUTOVER,
@@ -107,6 +108,7 @@ bool wire_metric(const char *name, double value, const char *label, const char *
 bool wire_result(const char *status, const Err *error, const json_t *data, Err *err);
 
 bool stage_plan(StageContext *context, json_t **ret_data, Err *err);
+bool stage_dry_run(StageContext *context, json_t **ret_data, Err *err);
 bool stage_replicate(StageContext *context, json_t **ret_data, Err *err);
 bool stage_cutover(StageContext *context, json_t **ret_data, Err *err);
 bool stage_verify(StageContext *context, json_t **ret_data, Err *err);

@@ -1,6 +1,7 @@
 #include "stage/postgres/schema.h"
 
 #include "runner/base/failpoint.h"
+#include "runner/base/json.h"
 #include "runner/base/log.h"
 #include "runner/base/spawn.h"
 
@@ -123,17 +124,23 @@ static const char *first_errors(Arena *arena, const char *text)
     return copy;
 }
 
-static bool tool_run(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,
-                     Arena *arena, Err *err)
+static bool tool_collect(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,
+                         Arena *arena, char **ret_errors, ChildEnd *ret_end, Err *err)
 {
     const char **env = NULL;
     char *out = NULL;
-    char *errors = NULL;
-    ChildEnd end;
     if (!environment_of(profile, arena, &env, err))
         return false;
     SpawnSpec spec = {.argv = argv, .env_extra = env};
-    if (!spawn_collect(&spec, timeout_ms, OUTPUT_MAX, arena, &out, &errors, &end, err))
+    return spawn_collect(&spec, timeout_ms, OUTPUT_MAX, arena, &out, ret_errors, ret_end, err);
+}
+
+static bool tool_run(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,
+                     Arena *arena, Err *err)
+{
+    char *errors = NULL;
+    ChildEnd end;
+    if (!tool_collect(argv, profile, timeout_ms, arena, &errors, &end, err))
         return false;
     const char *slash = strrchr(argv[0], '/');
     if (end.exited && end.exit_code == 0) {
@@ -224,6 +231,63 @@ bool schema_restore_after(const SchemaTools *tools, const StageRequest *request,
     return FAILPOINT("schema.after.before", err) &&
            tool_run(argv, &request->target, RESTORE_MS, arena, err) &&
            FAILPOINT("schema.after.after", err);
+}
+
+char *schema_archive_path(const StageRequest *request, Arena *arena)
+{
+    const char *tmp = getenv("TMPDIR");
+    return arena_printf(arena, "%s/gybe-schema-%s-%d", tmp != NULL ? tmp : "/tmp", request->run,
+                        (int)getpid());
+}
+
+// "pg_restore: error: could not execute query: ERROR:  what\nCommand was: statement\n...", or another
+// "... error: could not set default_tablespace ...: ERROR:  what": what the server refused, and the
+// first line of the statement. A lost connection says FATAL and is none.
+static json_t *refusals(Arena *arena, const char *text)
+{
+    static const char mark[] = "pg_restore: error: ", query[] = "could not execute query: ",
+                      command_mark[] = "\nCommand was: ";
+    json_t *list = json_array();
+    for (const char *at = text; (at = strstr(at, mark)) != NULL;) {
+        at += sizeof mark - 1;
+        const char *error = arena_strndup(arena, at, strcspn(at, "\n"));
+        const char *next = strstr(at, mark);
+        const char *command = strstr(at, command_mark);
+        bool ours = command != NULL && (next == NULL || command < next);
+        command = ours ? command + sizeof command_mark - 1 : "";
+        if (strstr(error, "ERROR:") == NULL)
+            continue;
+        if (strncmp(error, query, sizeof query - 1) == 0)
+            error += sizeof query - 1;
+        (void)json_array_append_new(list, json_pack("{s:s, s:o}", "error", error, "command",
+                                                    json_stringn(command, strcspn(command, "\n"))));
+    }
+    return list;
+}
+
+bool schema_rehearse(const SchemaTools *tools, const ConnectionProfile *scratch,
+                     const char *database, const char *archive, Arena *arena, json_t **ret_errors,
+                     Err *err)
+{
+    const char *argv[] = {tools->pg_restore,
+                          "--no-owner",
+                          "--no-privileges",
+                          "--no-password",
+                          arena_printf(arena, "--dbname=%s", database),
+                          archive,
+                          NULL};
+    char *errors = NULL;
+    ChildEnd end;
+    if (!FAILPOINT("schema.rehearse.before", err) ||
+        !tool_collect(argv, scratch, RESTORE_MS, arena, &errors, &end, err))
+        return false;
+    OWNED(json_done) json_t *list = refusals(arena, errors);
+    // It ends with 1 when statements were refused; anything else that went wrong is no finding.
+    if (!(end.exited && end.exit_code == 0) && json_array_size(list) == 0)
+        return err_set(err, ERR_REMOTE, "pg_restore on %s: %s", scratch->name,
+                       first_errors(arena, errors));
+    *ret_errors = json_incref(list);
+    return true;
 }
 
 // --- what the archive cannot do by itself -----------------------------------------------------

@@ -21,6 +21,13 @@ bool schema_restore_before(const SchemaTools *tools, const StageRequest *request
 // Indexes, constraints, triggers: `jobs` at once.
 bool schema_restore_after(const SchemaTools *tools, const StageRequest *request,
                           const char *archive, int jobs, Arena *arena, Err *err);
+// All of it, as far as it goes, into an empty database of the target's server, without owners and rights.
+// *ret_errors: [{"error","command"}], what the server refused; new reference.
+bool schema_rehearse(const SchemaTools *tools, const ConnectionProfile *scratch,
+                     const char *database, const char *archive, Arena *arena, json_t **ret_errors,
+                     Err *err);
+// A name in the temporary directory for an archive of this run; nothing is made.
+char *schema_archive_path(const StageRequest *request, Arena *arena);
 // Records in gybe.restore which schemas and extensions the restore will make; makes the extensions where
 // the archive has none because schemas were chosen.
 bool schema_prepare(Connection *source, Connection *target, const StageRequest *request,

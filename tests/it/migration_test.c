@@ -75,6 +75,9 @@ static void must_be_proven(const GybeEnd *end, int least_tables)
     const json_t *cutover = gybe_stage_data(end, "cutover");
     const json_t *checksum = json_object_get(gybe_stage_data(end, "verify"), "checksum");
     assert_non_null(cutover);
+    assert_int_equal(json_array_size(json_object_get(gybe_stage_data(end, "dry-run"), "errors")),
+                     0);
+    assert_true(json_get_int(gybe_stage_data(end, "dry-run"), "tables", 0) >= least_tables);
     assert_non_null(checksum);
     assert_true(json_get_real(cutover, "pause_ms", 1e9) < 250);
     assert_int_equal(json_get_int(cutover, "lost_rows", -1), 0);
@@ -110,6 +113,28 @@ static void a_live_database_moves_under_writes(void **state)
     assert_int_equal(cluster_int(scene->right, scene->database, "select nextval('shop.down')"),
                      499);
     finish(scene, NULL);
+    it_passed(it);
+}
+
+static void a_schema_that_the_target_refuses_is_found_before_the_copy(void **state)
+{
+    It *it = *state;
+    Scene *scene = scene_new(it, &varied);
+    cluster_sql(scene->left, "postgres",
+                "alter role current_user set allow_in_place_tablespaces=on");
+    cluster_sql(scene->left, "postgres", "create tablespace quick location ''");
+    cluster_sql(
+        scene->left, scene->database,
+        "create table shop.slow (id int); create index slow_id on shop.slow (id) tablespace quick");
+    GybeEnd end = scene_run(scene, RUN_MS, NULL);
+    assert_int_equal(end.exit_code, 1);
+    assert_null(gybe_stage_data(&end, "replicate"));
+    const json_t *errors = json_object_get(gybe_stage_data(&end, "dry-run"), "errors");
+    assert_true(json_array_size(errors) >= 1);
+    assert_non_null(strstr(json_get_string(json_array_get(errors, 0), "error", ""), "quick"));
+    assert_string_equal(cluster_text(scene->right, "postgres",
+                                     "select datname from pg_database where datname like 'gybe%'"),
+                        "");
     it_passed(it);
 }
 
@@ -219,6 +244,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_live_database_moves_under_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_schema_that_the_target_refuses_is_found_before_the_copy,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_only_followed_is_finished_without_a_trace, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_other_database_of_the_cluster_notices_nothing, setup,
