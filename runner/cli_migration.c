@@ -110,6 +110,24 @@ static bool migration_check(Cli *cli, const Settings *settings, CliMigration *ch
                    problems.count == 1 ? "" : "s");
 }
 
+enum { WORKLOAD_MAX_BYTES = 64 * 1024 };
+
+static bool workload_read(Cli *cli, Repository *repository, CliMigration *chosen, Err *err)
+{
+    const char *path = chosen->migration.verify.workload;
+    BlobFile file;
+    if (path == NULL)
+        return true;
+    if (!repository_read(repository, &chosen->commit, path, WORKLOAD_MAX_BYTES, cli->arena, &file,
+                         err)) {
+        (void)err_note(err, "%s: spec.verify.workload: at commit %.10s", chosen->file.path,
+                       chosen->commit.commit);
+        return err_hint(err, "commit the file, or correct its path from the repository's root");
+    }
+    chosen->workload = file.text;
+    return true;
+}
+
 bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migration, Err *err)
 {
     CliMigration chosen = {0};
@@ -127,7 +145,8 @@ bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migrati
         return err_note(err, "repository %s", chosen.repository->name);
     chosen.file = *file;
     if (!migration_check(cli, settings, &chosen, err) ||
-        !revision_allowed(cli, settings, repository, &chosen, err))
+        !revision_allowed(cli, settings, repository, &chosen, err) ||
+        !workload_read(cli, repository, &chosen, err))
         return false;
     *ret_migration = chosen;
     return true;

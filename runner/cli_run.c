@@ -64,6 +64,7 @@ bool cli_request(Cli *cli, const Settings *settings, CliMigration *migration,
     request.commit = &migration->commit;
     request.file = &migration->file;
     request.migration = &migration->migration;
+    request.workload = migration->workload;
     *ret_request = request;
     return true;
 }
@@ -131,11 +132,13 @@ static int asked_elsewhere(Cli *cli, Engine *engine, const char *run, const char
     return 0;
 }
 
-// A run that is ended on request is CANCELED: that is what was wanted, unless Ctrl-C wanted it.
+// A run that is ended on request is CANCELED, or stays ROLLED_BACK: that is what was wanted, unless
+// Ctrl-C wanted it.
 static int cli_drive_to_end(Cli *cli, Engine *engine, const char *run)
 {
     int code = cli_drive(cli, engine, run, NULL, NULL);
-    return code == err_policy(ERR_CANCELLED)->exit_code && cancel_count() == 0 ? 0 : code;
+    bool wanted = code == err_policy(ERR_CANCELLED)->exit_code || code == ENGINE_EXIT_ROLLED_BACK;
+    return wanted && cancel_count() == 0 ? 0 : code;
 }
 
 // Whoever drives the run takes it back; where nobody does, this process does.

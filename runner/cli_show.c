@@ -55,9 +55,11 @@ static char *verify_remark(Arena *arena, const json_t *data)
     size_t differences = json_array_size(json_object_get(checksum, "differences"));
     const char *found =
         differences == 0 ? "no differences" : arena_printf(arena, "%zu DIFFERENCES", differences);
-    return arena_printf(arena, "%lld tables, %lld rows compared: %s",
+    const char *slo = json_get_string(json_object_get(data, "workload"), "slo", NULL);
+    const char *level = slo == NULL ? "" : arena_printf(arena, "; service level %s", slo);
+    return arena_printf(arena, "%lld tables, %lld rows compared: %s%s",
                         (long long)json_get_int(checksum, "tables", 0),
-                        (long long)json_get_int(checksum, "rows", 0), found);
+                        (long long)json_get_int(checksum, "rows", 0), found, level);
 }
 
 static const struct {

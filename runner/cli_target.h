@@ -34,6 +34,7 @@ typedef struct {
     Commit commit;
     BlobFile file;
     Migration migration;
+    const char *workload; // text of verify.workload; NULL: none
 } CliMigration;
 
 // --repo, --rev and --migration together, checked against the operator's file. Problems are

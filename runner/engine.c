@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RUN_ID_LENGTH = 10, EXIT_REJECTED = 4, EXIT_ROLLED_BACK = 9, EXIT_NEEDS_OPERATOR = 10 };
+enum { RUN_ID_LENGTH = 10, EXIT_REJECTED = 4, EXIT_NEEDS_OPERATOR = 10 };
 
 struct Engine {
     const Settings *settings;
@@ -70,6 +70,7 @@ static RunRow row_of(const RunRequest *request, Arena *arena)
                     .target = request->migration->target,
                     .person = request->person,
                     .recorded = request->recorded,
+                    .workload = request->workload != NULL ? request->workload : "",
                     .until = request->until != NULL ? request->until : "",
                     .rollback = request->rollback ? RUN_ROLLBACK_AT_END : RUN_ROLLBACK_NO};
 }
@@ -195,7 +196,7 @@ int engine_exit_code(const json_t *result)
                  {"CANCELED", 6},
                  {"REJECTED", EXIT_REJECTED},
                  {"EXPIRED", EXIT_REJECTED},
-                 {"ROLLED_BACK", EXIT_ROLLED_BACK},
+                 {"ROLLED_BACK", ENGINE_EXIT_ROLLED_BACK},
                  {"NEEDS_OPERATOR", EXIT_NEEDS_OPERATOR}};
     const char *status = json_get_string(result, "status", "FAILED");
     const char *rollback = json_get_string(json_object_get(result, "data"), "rollback", "");

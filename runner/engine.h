@@ -26,6 +26,7 @@ typedef struct {
     const char *person;   // who starts it; never approves it
     const char *recorded; // "USER via os:LOGIN"
     const char *until;    // stage name; NULL: to the end
+    const char *workload; // text of verify.workload; NULL: none
     bool rollback;        // go back at the end
 } RunRequest;
 
@@ -48,6 +49,7 @@ typedef struct {
 // reference. false only when the engine itself fails (store, disk).
 bool engine_drive(Engine *engine, const char *run, const EngineListener *listener,
                   json_t **ret_result, Err *err);
+enum { ENGINE_EXIT_ROLLED_BACK = 9 };
 int engine_exit_code(const json_t *result); // CONTRACT section 4
 
 // The plan stage alone, without the store: for `gybe plan`. Changes nothing.

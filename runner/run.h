@@ -38,7 +38,7 @@ typedef enum {
     EVENT_EXPIRE,
     EVENT_GO_BACK,   // a rollback is wanted
     EVENT_ROLL_BACK, // it has come to its end: the source serves
-    EVENT_STRAND, // only a person can say how to go on
+    EVENT_STRAND,    // only a person can say how to go on
     EVENT_RETRY,
     EVENT_FINISH, // clean up on request
     EVENT_COUNT

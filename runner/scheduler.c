@@ -122,6 +122,8 @@ bool scheduler_request(Scheduler *scheduler, const RunRow *run, const StageRow *
                             .commit = run->commit,
                             .blob = run->blob,
                             .drop_copied = run->drop_copied};
+    if (run->workload != NULL && run->workload[0] != '\0')
+        request.workload = run->workload;
     if (run->plan_digest[0] != '\0')
         request.plan_digest = run->plan_digest;
     if (!json_parse("annotation", run->document, strlen(run->document), &document, err) ||
@@ -283,6 +285,23 @@ static bool rollback_begin(const Scheduler *scheduler, const Look *look, const S
            store_rollback(scheduler->store, look->run.id, RUN_ROLLBACK_AUTOMATIC, err);
 }
 
+// How the run goes on after a stage that has not succeeded.
+static bool run_ends(const Scheduler *scheduler, Look *look, const StageRow *stage,
+                     const char *status, const char *error_text, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    RunRow now;
+    if (!store_run_load(scheduler->store, &arena, look->run.id, &now, err))
+        return false;
+    // `gybe cancel` ends a run with nothing left behind: the next step sees to it. A signal only stops.
+    if (event_of(status) == EVENT_CANCEL && now.cancel_asked)
+        return true;
+    // Nobody asked for an automatic rollback: that it failed is for somebody to hear.
+    bool stranded = now.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(stage->name, "rollback") == 0;
+    return move(scheduler, look, stranded ? EVENT_STRAND : event_of(status), NULL, error_text,
+                stage->name, err);
+}
+
 static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *stage,
                         const json_t *result, Err *err)
 {
@@ -302,18 +321,7 @@ static bool stage_ended(const Scheduler *scheduler, Look *look, const StageRow *
                            data != NULL ? json_text(&arena, data) : "", error_text, err) ||
         !FAILPOINT("scheduler.end.after", err))
         return false;
-    if (succeeded || goes_back)
-        return true;
-    // `gybe cancel` ends a run with nothing left behind: the next step sees to it. A signal only stops.
-    RunRow now;
-    if (!store_run_load(scheduler->store, &arena, look->run.id, &now, err))
-        return false;
-    if (event_of(status) == EVENT_CANCEL && now.cancel_asked)
-        return true;
-    // Nobody asked for an automatic rollback: that it failed is for somebody to hear.
-    bool stranded = now.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(stage->name, "rollback") == 0;
-    return move(scheduler, look, stranded ? EVENT_STRAND : event_of(status), NULL, error_text,
-                stage->name, err);
+    return succeeded || goes_back || run_ends(scheduler, look, stage, status, error_text, err);
 }
 
 static int jitter_ms(int most)

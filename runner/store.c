@@ -15,7 +15,7 @@ enum { STORE_ID_LENGTH = 16, TOKEN_LENGTH = 26 };
     "id, migration, repository, revision, blob, document, authors, source, target, person,"        \
     " recorded, until, state, waiting, plan_digest, approved_digest, approved_until, gate_until,"  \
     " fence, cancel_asked, drop_copied, finishing, ended_as, error, created, ended,"               \
-    " rollback"
+    " rollback, workload"
 
 static bool identity_read(Store *store, Err *err)
 {
@@ -107,14 +107,14 @@ static bool run_insert(Store *store, const RunRow *run, Err *err)
     return change(store,
                   "insert into run (id, migration, repository, revision, blob, document, authors,"
                   " source, target, person, recorded, until, state, fence, target_lock, created,"
-                  " rollback)"
+                  " rollback, workload)"
                   " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'QUEUED'," NEXT_FENCE
-                  ", $9, $13, $14)",
+                  ", $9, $13, $14, $15)",
                   SQL_ARGS(SQL_T(run->id), SQL_T(run->migration), SQL_T(run->repository),
                            SQL_T(run->commit), SQL_T(run->blob), SQL_T(run->document),
                            SQL_T(run->authors), SQL_T(run->source), SQL_T(run->target),
                            SQL_T(run->person), SQL_T(run->recorded), SQL_T(run->until),
-                           SQL_I(clock_wall_ms()), SQL_I(run->rollback)),
+                           SQL_I(clock_wall_ms()), SQL_I(run->rollback), SQL_T(run->workload)),
                   &changed, err) &&
            stages_insert(store, run->id, err);
 }
@@ -164,6 +164,7 @@ static RunRow run_from(const SqlRows *rows, size_t i)
         .created_ms = sql_cell_int(rows, i, 24, 0),
         .ended_ms = sql_cell_int(rows, i, 25, 0),
         .rollback = (RunRollback)sql_cell_int(rows, i, 26, 0),
+        .workload = sql_cell(rows, i, 27),
     };
 }
 

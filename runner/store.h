@@ -35,6 +35,7 @@ typedef enum {
 typedef struct {
     const char *id, *migration, *repository, *commit, *blob;
     const char *document;        // the Migration as JSON
+    const char *workload;        // text of verify.workload, "" none
     const char *authors;         // JSON list of identities that may not approve
     const char *source, *target; // profile names
     const char *person, *recorded;

@@ -12,7 +12,7 @@ static const char store_schema[] =
     " approved_until bigint not null default 0, gate_until bigint not null default 0,"
     " fence bigint not null, cancel_asked bigint not null default 0,"
     " drop_copied bigint not null default 0, finishing bigint not null default 0,"
-    " rollback bigint not null default 0,"
+    " rollback bigint not null default 0, workload text not null default '',"
     " ended_as text not null default '', error text not null default '',"
     " target_lock text, owner text not null default '', owner_until bigint not null default 0,"
     " created bigint not null, ended bigint not null default 0);"

@@ -5,6 +5,7 @@
 
 #include "stage/postgres/schema.h"
 #include "stage/sides.h"
+#include "stage/workload.h"
 
 #include <string.h>
 
@@ -152,6 +153,47 @@ static void try_tools(Plan *plan)
                      reason.hint, "%s", reason.message);
 }
 
+static bool try_queries(Plan *plan, const Workload *workload, Err *err)
+{
+    for (size_t i = 0; i < workload->count; i++) {
+        const char *why = NULL;
+        const WorkloadQuery *query = &workload->queries[i];
+        if (!workload_try(&plan->request->source, "source", query, plan->arena, &why, err))
+            return false;
+        if (why != NULL)
+            plan_finding(plan, FINDING_BLOCKER, "WORKLOAD",
+                         arena_printf(plan->arena, "%s:%d",
+                                      plan->request->migration.verify.workload, query->line),
+                         "correct the query, or grant the reader what it needs", "query %s: %s",
+                         query->name, why);
+    }
+    return true;
+}
+
+// The reader may not be on the target yet: replicate makes roles that are granted something in scope.
+static bool try_workload(Plan *plan, Err *err)
+{
+    Workload workload;
+    Err reason = {0};
+    if (!workload_of(plan->request, plan->arena, &workload, err))
+        return false;
+    if (workload.count == 0)
+        return true;
+    if (!workload_login(&plan->request->source, "source", plan->arena, err) ||
+        !try_queries(plan, &workload, err))
+        return false;
+    if (workload_login(&plan->request->target, "target", plan->arena, &reason))
+        return true;
+    if (reason.kind == ERR_INPUT || reason.kind == ERR_CANCELLED) {
+        *err = reason;
+        return false;
+    }
+    plan_finding(plan, FINDING_WARNING, "WORKLOAD-READER", plan->request->target.name,
+                 "make the reader's role there, unless it is one that is carried over",
+                 "the workload's reader cannot log in yet: %s", reason.message);
+    return true;
+}
+
 bool plan_try_rights(Plan *plan, Err *err)
 {
     try_tools(plan);
@@ -159,7 +201,7 @@ bool plan_try_rights(Plan *plan, Err *err)
     try_schema(plan, plan->target, "target");
     try_read(plan);
     try_publication(plan);
-    if (!try_replication(plan, err))
+    if (!try_replication(plan, err) || !try_workload(plan, err))
         return false;
     try_subscription(plan, plan->target, &plan->request->source, FINDING_BLOCKER, "RIGHT-SUBSCRIBE",
                      "");

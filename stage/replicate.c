@@ -293,17 +293,19 @@ static bool copy_or_go_on(Replicate *replicate, Err *err)
 
 static json_t *data_of(const Replicate *replicate)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:[{s:s, s:s}], s:I, s:f, s:f}", "copied_bytes",
-                     (json_int_t)replicate->report.bytes, "copied_rows",
+    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:[{s:s, s:s}], s:I, s:f, s:f, s:O*}",
+                     "copied_bytes", (json_int_t)replicate->report.bytes, "copied_rows",
                      (json_int_t)replicate->report.rows, "copy_ms", (json_int_t)replicate->copy_ms,
                      "index_ms", (json_int_t)replicate->index_ms, "tables",
                      replicate->report.tables, "lanes", "label", replicate->lane.label, "name",
                      replicate->lane.name, "lag_bytes", (json_int_t)replicate->lag_bytes, "lag_s",
-                     replicate->lag_s, "round_trip_ms", replicate->round_trip_ms);
+                     replicate->lag_s, "round_trip_ms", replicate->round_trip_ms, "workload",
+                     replicate->workload);
 }
 
 static void replicate_done(Replicate *replicate)
 {
+    json_decref(replicate->workload);
     archive_remove(replicate);
     connection_close(&replicate->slot);
     connection_close(&replicate->source);
@@ -324,7 +326,8 @@ bool stage_replicate(StageContext *context, json_t **ret_data, Err *err)
                           replicate.arena, err) &&
               target_fence(&replicate, err) &&
               identities_set(replicate.source, &replicate.catalog, replicate.arena, err) &&
-              copy_or_go_on(&replicate, err) && replicate_catch_up(&replicate, err);
+              copy_or_go_on(&replicate, err) && replicate_catch_up(&replicate, err) &&
+              replicate_baseline(&replicate, err);
     if (ok)
         *ret_data = data_of(&replicate);
     else if (err->kind != ERR_INPUT)

@@ -4,6 +4,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/log.h"
 #include "runner/base/units.h"
+#include "stage/workload.h"
 
 #include <string.h>
 
@@ -15,6 +16,9 @@ enum {
     MARKER_MS = 2000,
     WORKER_GONE_MS = 30000
 };
+
+// A level of N a second cannot be met by asking N times: some of it is always under way.
+#define LEAST_OVER 1.1
 
 static bool give_up(Replicate *replicate, const LaneLag *lag, Err *err)
 {
@@ -137,5 +141,28 @@ bool replicate_catch_up(Replicate *replicate, Err *err)
         if (!lag_tell(replicate, us / 1000, err) || !cancel_wait_ms(LOOK_EVERY_MS / 5, err))
             return false;
     }
+    return true;
+}
+
+bool replicate_baseline(Replicate *replicate, Err *err)
+{
+    const StageRequest *request = replicate->request;
+    const MigrationVerify *verify = &request->migration.verify;
+    Workload workload;
+    WorkloadRun run;
+    if (!workload_of(request, replicate->arena, &workload, err))
+        return false;
+    if (workload.count == 0 ||
+        request->traffic.name == NULL) // without a cutover nothing is verified
+        return true;
+    WorkloadSpec spec = {.profile = &request->source,
+                         .side = "source",
+                         .workload = &workload,
+                         .clients = (int)verify->clients,
+                         .duration_ms = verify->duration_ms,
+                         .least_rate = (double)verify->slo.min_throughput * LEAST_OVER};
+    if (!workload_measure(&spec, replicate->arena, &run, err))
+        return err_note(err, "measuring the workload on the source");
+    replicate->workload = workload_baseline(&workload, &run);
     return true;
 }

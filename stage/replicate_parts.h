@@ -20,9 +20,12 @@ typedef struct {
     bool warned;
     int64_t lag_bytes;
     double lag_s, round_trip_ms;
+    json_t *workload; // the baseline; NULL: none
 } Replicate;
 
 // Until a marker makes its round trip within a second, several times in a row. Unknown lag is infinite.
 bool replicate_catch_up(Replicate *replicate, Err *err);
+// The annotation's workload on the source, for verify to compare with.
+bool replicate_baseline(Replicate *replicate, Err *err);
 // Never fill the source's disk: warns at half of maxSlotRetention, and past it drops the slot and says so.
 bool replicate_guard(Replicate *replicate, Err *err);

@@ -96,7 +96,8 @@ json_t *stage_request_to_json(const StageRequest *request)
                  {"repository", request->repository},
                  {"commit", request->commit},
                  {"blob", request->blob},
-                 {"plan_digest", request->plan_digest}};
+                 {"plan_digest", request->plan_digest},
+                 {"workload", request->workload}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         if (texts[i].text != NULL)
             (void)json_object_set_new(object, texts[i].key, json_string(texts[i].text));
@@ -130,6 +131,7 @@ bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *r
         .target = connection_from(arena, json_object_get(object, "target")),
         .traffic = traffic_from(arena, json_object_get(object, "traffic")),
         .plan_digest = text_of(arena, object, "plan_digest"),
+        .workload = text_of(arena, object, "workload"),
         .plan = json_object_get(object, "plan"),
         .results = json_object_get(object, "results"),
         .drop_copied = json_get_bool(object, "drop_copied", false),

@@ -7,6 +7,7 @@
 #include "stage/postgres/sequence.h"
 #include "stage/sides.h"
 #include "stage/stage.h"
+#include "stage/workload.h"
 
 #include <string.h>
 
@@ -111,15 +112,47 @@ static bool from_cutover(Verify *verify, json_t **ret_data, Err *err)
     return true;
 }
 
+static bool service_level(Verify *verify, json_t *data, Err *err)
+{
+    const StageRequest *request = verify->request;
+    const MigrationVerify *spec = &request->migration.verify;
+    const json_t *baseline =
+        json_object_get(json_object_get(request->results, "replicate"), "workload");
+    Workload workload;
+    WorkloadRun run;
+    if (!workload_of(request, verify->arena, &workload, err))
+        return false;
+    if (workload.count == 0 || !verify->switched)
+        return true;
+    WorkloadSpec measure = {.profile = &request->target,
+                            .side = "target",
+                            .workload = &workload,
+                            .clients = (int)spec->clients,
+                            .duration_ms = spec->duration_ms,
+                            .rate = json_get_real(baseline, "rate", 0)};
+    if (!workload_measure(&measure, verify->arena, &run, err))
+        return err_note(err, "measuring the workload on the target");
+    json_t *judged = workload_judge(&workload, &run, baseline, &spec->slo, verify->arena);
+    const json_t *reasons = json_object_get(judged, "reasons");
+    (void)json_object_set_new(data, "workload", judged);
+    if (json_array_size(reasons) == 0)
+        return true;
+    const char *text = json_string_value(json_array_get(reasons, 0));
+    for (size_t i = 1; i < json_array_size(reasons); i++)
+        text = arena_printf(verify->arena, "%s; %s", text,
+                            json_string_value(json_array_get(reasons, i)));
+    return err_set(err, ERR_REMOTE, "the service level is missed: %s", text);
+}
+
 bool stage_verify(StageContext *context, json_t **ret_data, Err *err)
 {
     OWNED(verify_done) Verify verify = {.request = context->request, .arena = context->arena};
     if (!look(&verify, err) || !sequences_fine(&verify, err))
         return false;
-    if (strcmp(context->request->migration.verify.checksum, "none") == 0) {
+    if (strcmp(context->request->migration.verify.checksum, "none") == 0)
         *ret_data = json_pack("{s:n}", "checksum");
-        return true;
-    }
-    return verify.lane_count > 0 ? compare(&verify, ret_data, err)
-                                 : from_cutover(&verify, ret_data, err);
+    else if (!(verify.lane_count > 0 ? compare(&verify, ret_data, err)
+                                     : from_cutover(&verify, ret_data, err)))
+        return false;
+    return service_level(&verify, *ret_data, err);
 }

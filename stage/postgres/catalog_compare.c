@@ -2,22 +2,20 @@
 
 #include <string.h>
 
+static const char *column_text(const Table *table, size_t column, Arena *arena)
+{
+    return column >= table->column_count ? "absent"
+                                         : arena_printf(arena, "%s %s", table->columns[column].name,
+                                                        table->columns[column].type);
+}
+
 static const char *column_difference(const Table *here, const Table *there, Arena *arena)
 {
-    size_t most =
-        here->column_count > there->column_count ? here->column_count : there->column_count;
-    for (size_t i = 0; i < most; i++) {
-        const Column *a = i < here->column_count ? &here->columns[i] : NULL;
-        const Column *b = i < there->column_count ? &there->columns[i] : NULL;
-        if (a != NULL && b != NULL && strcmp(a->name, b->name) == 0 &&
-            strcmp(a->type, b->type) == 0)
-            continue;
-        return arena_printf(arena, "column %s of %s is %s here and %s there",
-                            a != NULL ? a->name : b->name, here->qualified,
-                            a != NULL ? a->type : "absent",
-                            b == NULL                                             ? "absent"
-                            : strcmp(b->name, a != NULL ? a->name : b->name) == 0 ? b->type
-                                                                                  : b->name);
+    for (size_t i = 0; i < here->column_count || i < there->column_count; i++) {
+        const char *ours = column_text(here, i, arena), *theirs = column_text(there, i, arena);
+        if (strcmp(ours, theirs) != 0)
+            return arena_printf(arena, "column %zu of %s is now %s and was %s", i + 1,
+                                here->qualified, ours, theirs);
     }
     return NULL;
 }

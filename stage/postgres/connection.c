@@ -38,6 +38,12 @@ static const char session_options[] =
     "-c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 -c bytea_output=hex "
     "-c search_path= -c row_security=off -c standard_conforming_strings=on";
 
+// The rest is as the service's own sessions have it. A statement cannot lift what the explicit BEGIN READ
+// ONLY around it says.
+static const char reader_text[] =
+    "SET default_transaction_read_only=on; SET statement_timeout='30s';"
+    "SET idle_in_transaction_session_timeout=0; SET lock_timeout='5s'";
+
 static void conninfo_done(PQconninfoOption **options)
 {
     PQconninfoFree(*options);
@@ -220,6 +226,8 @@ static bool session_set(Connection *connection, const ConnectionSpec *spec, Err 
 {
     if (spec->kind == CONNECTION_CONSOLE)
         return true;
+    if (spec->kind == CONNECTION_READER)
+        return connection_exec(connection, err, "%s", reader_text);
     if (!spec->lean && !connection_exec(connection, err, "%s", session_text))
         return false;
     int version = PQserverVersion(connection->pg);
@@ -437,6 +445,32 @@ bool connection_exec(Connection *connection, Err *err, const char *format, ...)
     const char *text = arena_vprintf(&arena, format, args);
     va_end(args);
     return connection_run(connection, NULL, text, NULL, 0, NULL, err);
+}
+
+bool connection_drain(Connection *connection, const char *text, int64_t *ret_rows, Err *err)
+{
+    bool ok = true;
+    *ret_rows = 0;
+    if (PQsendQueryParams(connection->pg, text, 0, NULL, NULL, NULL, NULL, 0) != 1)
+        return link_error(connection, "cannot send", err);
+    (void)PQsetSingleRowMode(connection->pg);
+    if (!flush_all(connection, connection->deadline_ms, err)) {
+        query_abandon(connection);
+        return false;
+    }
+    for (;;) {
+        OWNED(result_done) PGresult *result = NULL;
+        if (!result_next(connection, connection->deadline_ms, &result, err)) {
+            query_abandon(connection);
+            return false;
+        }
+        if (result == NULL)
+            return ok;
+        ok = ok && result_take(connection, result, NULL, NULL, err);
+        *ret_rows += PQntuples(result);
+        if (err->kind == ERR_INTERNAL) // in the middle of a COPY: nothing else can follow
+            return false;
+    }
 }
 
 bool connection_prepare(Connection *connection, const char *name, const char *text, int count,

@@ -16,7 +16,12 @@
 typedef struct Connection Connection;
 struct pg_conn; // PGconn, for copy.c and its neighbours in this folder only
 
-typedef enum { CONNECTION_SQL, CONNECTION_REPLICATION, CONNECTION_CONSOLE } ConnectionKind;
+typedef enum {
+    CONNECTION_SQL,
+    CONNECTION_REPLICATION,
+    CONNECTION_CONSOLE,
+    CONNECTION_READER // for a service's own queries: read only, its role's settings, a statement_timeout
+} ConnectionKind;
 
 typedef struct {
     Secret uri;
@@ -49,6 +54,9 @@ bool connection_run(Connection *connection, Arena *arena, const char *text,
 // Formats into the statement: for DDL, with pg_identifier/pg_literal. Simple protocol.
 __attribute__((format(printf, 3, 4))) bool connection_exec(Connection *connection, Err *err,
                                                            const char *format, ...);
+// One statement by the extended protocol, which takes no second one. Its rows are thrown away as they
+// come, however many there are.
+bool connection_drain(Connection *connection, const char *text, int64_t *ret_rows, Err *err);
 // Prepares once by name (then runs); for the held phase.
 bool connection_prepare(Connection *connection, const char *name, const char *text, int count,
                         Err *err);

@@ -147,7 +147,7 @@ static void is_refused_where_it_could_lose_data(void **state)
     cluster_sql(scene->right, scene->database, "alter table shop.item add column more text");
     end = lever(scene, "rollback");
     must_end(scene, &end, EXIT_OPERATOR, "NEEDS_OPERATOR");
-    must_say(scene, &end, "column more of \"shop\".\"item\"");
+    must_say(scene, &end, "column 3 of \"shop\".\"item\" is now more text and was absent");
     cluster_sql(scene->right, scene->database, "alter table shop.item drop column more");
 
     cluster_sql(scene->left, scene->database, "update shop.item set name = 'other' where id = 77");

@@ -26,6 +26,16 @@ static const char *secret_file(It *it, const char *name, const char *value)
     return path;
 }
 
+static void connection_write(It *it, Buf *yaml, const char *name, const char *uri,
+                             const char *reader_uri)
+{
+    (void)buf_printf(yaml, "  %s: {uriFrom: {file: %s}", name, secret_file(it, name, uri));
+    if (reader_uri != NULL)
+        (void)buf_printf(yaml, ", readerFrom: {file: %s}",
+                         secret_file(it, it_text(it, "%s-reader", name), reader_uri));
+    (void)buf_puts(yaml, "}\n");
+}
+
 static void traffic_write(It *it, Buf *yaml, const GybeConfig *config)
 {
     if (config->admin_uri == NULL)
@@ -48,11 +58,10 @@ static void traffic_write(It *it, Buf *yaml, const GybeConfig *config)
 const char *gybe_config(It *it, const GybeConfig *config)
 {
     Buf yaml = buf_init(it_arena(it), CONFIG_MAX);
-    (void)buf_printf(&yaml,
-                     "apiVersion: gybe/v1\nkind: Runner\nstate: sqlite://%s\nconnections:\n"
-                     "  left: {uriFrom: {file: %s}}\n  right: {uriFrom: {file: %s}}\n",
-                     it_path(it, "state/state.db"), secret_file(it, "left", config->source_uri),
-                     secret_file(it, "right", config->target_uri));
+    (void)buf_printf(&yaml, "apiVersion: gybe/v1\nkind: Runner\nstate: sqlite://%s\nconnections:\n",
+                     it_path(it, "state/state.db"));
+    connection_write(it, &yaml, "left", config->source_uri, config->source_reader_uri);
+    connection_write(it, &yaml, "right", config->target_uri, config->target_reader_uri);
     traffic_write(it, &yaml, config);
     (void)buf_printf(&yaml,
                      "repositories:\n  - name: service\n    url: file://%s\n    branch: main\n"

@@ -14,6 +14,7 @@ typedef struct {
 
 typedef struct {
     const char *source_uri, *target_uri;
+    const char *source_reader_uri, *target_reader_uri; // may be NULL
     const char *admin_uri, *databases_file, *database; // of the pooler; NULL: no traffic profile
     const char *const *app_roles;                      // NULL-terminated
     const char *probe_uri;                             // may be NULL

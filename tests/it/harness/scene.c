@@ -10,6 +10,8 @@ enum { RUN_ARGS_MAX = 40, QUIET_MS = 30000 };
 static const char app_role[] = "shop_app";
 static const char app_password[] = "shop-Pw-77x";
 static const char migrator_password[] = "mig-Pw-31y";
+static const char reader_role[] = "shop_reader";
+static const char reader_password[] = "read-Pw-52k";
 
 static void left_fill(Scene *scene, const SceneSpec *spec)
 {
@@ -24,6 +26,20 @@ static void left_fill(Scene *scene, const SceneSpec *spec)
     if (spec->setup != NULL)
         cluster_sql(scene->left, scene->database,
                     it_text(it, "set role %s; %s", app_role, spec->setup));
+    if (spec->workload == NULL)
+        return;
+    cluster_sql(scene->left, scene->database,
+                it_text(it,
+                        "create role %s login password '%s'; grant usage on schema shop to %s;"
+                        " grant select on all tables in schema shop, public to %s",
+                        reader_role, reader_password, reader_role, reader_role));
+}
+
+static const char *reader_uri(Scene *scene, const SceneSpec *spec, Cluster *cluster)
+{
+    return spec->workload == NULL
+               ? NULL
+               : cluster_uri(cluster, reader_role, reader_password, scene->database);
 }
 
 static void pooler_fill(Scene *scene, const SceneSpec *spec)
@@ -59,6 +75,8 @@ Scene *scene_new(It *it, const SceneSpec *spec)
     (void)repo_commit(scene->repo, ".gybe.yaml",
                       gybe_annotation(it, "shop", !spec->without_traffic, spec->spec_extra),
                       "Move the shop");
+    if (spec->workload != NULL)
+        (void)repo_commit(scene->repo, "db/verify.sql", spec->workload, "Say what must stay fast");
     const char *const roles[] = {app_role, NULL};
     scene->config = gybe_config(
         it, &(GybeConfig){
@@ -66,6 +84,8 @@ Scene *scene_new(It *it, const SceneSpec *spec)
                     cluster_uri(scene->left, "gybe_migrator", migrator_password, scene->database),
                 .target_uri =
                     cluster_uri(scene->right, "gybe_migrator", migrator_password, scene->database),
+                .source_reader_uri = reader_uri(scene, spec, scene->left),
+                .target_reader_uri = reader_uri(scene, spec, scene->right),
                 .admin_uri = pooler_admin_uri(scene->pooler),
                 .databases_file = pooler_databases_file(scene->pooler),
                 .database = scene->database,

@@ -18,7 +18,8 @@ typedef struct {
     const char *const *pooler_options; // may be NULL
     const char *spec_extra;            // of the annotation, indented by 2
     const char *config_extra;          // of the operator's file
-    bool without_traffic;              // the annotation names no traffic profile
+    const char *workload; // committed as db/verify.sql, with a reader for both sides; may be NULL
+    bool without_traffic; // the annotation names no traffic profile
 } SceneSpec;
 
 typedef struct {
