@@ -486,8 +486,9 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
     if (row.state != RUN_RUNNING && !run_next(row.state, EVENT_FINISH, &ignored))
         return err_set(err, ERR_CONFLICT, "run %s is %s and cannot be finished", run,
                        run_state_name(row.state));
-    bool keeps = row.state == RUN_SUCCEEDED || row.state == RUN_ROLLED_BACK;
-    RunState as = keeps ? row.state : RUN_CANCELED;
+    // What the run came to stays, also when an earlier try to finish it failed.
+    RunState was = row.state == RUN_FAILED ? row.ended_as : row.state;
+    RunState as = was == RUN_SUCCEEDED || was == RUN_ROLLED_BACK ? was : RUN_CANCELED;
     return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "",
                      err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);

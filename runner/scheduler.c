@@ -296,6 +296,11 @@ static bool run_ends(const Scheduler *scheduler, Look *look, const StageRow *sta
     // `gybe cancel` ends a run with nothing left behind: the next step sees to it. A signal only stops.
     if (event_of(status) == EVENT_CANCEL && now.cancel_asked)
         return true;
+    // Asked for once, tried once: `gybe finish` asks again.
+    if (strcmp(stage->name, "finish") == 0 &&
+        !store_flag(scheduler->store, look->run.id, false, RUN_FINISHING_NO, now.drop_copied,
+                    now.ended_as, err))
+        return false;
     // Nobody asked for an automatic rollback: that it failed is for somebody to hear.
     bool stranded = now.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(stage->name, "rollback") == 0;
     return move(scheduler, look, stranded ? EVENT_STRAND : event_of(status), NULL, error_text,

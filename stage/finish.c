@@ -174,20 +174,22 @@ static bool made_extensions_drop(Finish *finish, Side *target, Err *err)
     return true;
 }
 
-// A switch that was left in the middle may hold clients, and only the journals tell how to go on.
-static bool nothing_open(Finish *finish, const Side *side, Err *err)
+// A switch that was left in the middle may hold clients, and only the journals tell how to go on. It is
+// decided on the side that it leads to; before it has a row there nobody is held.
+static bool nothing_open(Finish *finish, const Side *led_to, const char *direction, Err *err)
 {
     PgRows rows;
-    if (!side->ours)
+    if (!led_to->ours)
         return true;
-    if (!connection_run(side->connection, finish->arena,
-                        "SELECT direction, attempt FROM gybe.journal WHERE decision = 'open'", NULL,
-                        0, &rows, err))
+    if (!connection_run(
+            led_to->connection, finish->arena,
+            "SELECT attempt FROM gybe.journal WHERE direction = $1 AND decision = 'open'",
+            &direction, 1, &rows, err))
         return false;
     if (rows.count == 0)
         return true;
     (void)err_set(err, ERR_CONFLICT, "%s: attempt %s of a %s switch was left open",
-                  connection_what(side->connection), pg_cell(&rows, 0, 1), pg_cell(&rows, 0, 0));
+                  connection_what(led_to->connection), pg_cell(&rows, 0, 0), direction);
     return err_hint(err, "`gybe retry %s` brings it to an end first; clients may be held",
                     finish->request->run);
 }
@@ -258,7 +260,8 @@ static void finish_done(Finish *finish)
 static bool finish_all(Finish *finish, Side *sides, bool *ret_switched, Err *err)
 {
     return side_look(finish, &sides[0], err) && side_look(finish, &sides[1], err) &&
-           nothing_open(finish, &sides[0], err) && nothing_open(finish, &sides[1], err) &&
+           nothing_open(finish, &sides[1], "forward", err) &&
+           nothing_open(finish, &sides[0], "reverse", err) &&
            switched(finish, sides, ret_switched, err) && scratch_remove(finish, err) &&
            lanes_remove(finish, sides, err) && side_restore(finish, &sides[0], err) &&
            side_restore(finish, &sides[1], err) && copy_drop(finish, sides, err) &&

@@ -47,8 +47,10 @@ static void wait_for_go(Arena *arena, const char *name)
         setting_refuse("wait needs GYBE_FAILPOINT_DIR");
     int fd =
         open(arena_printf(arena, "%s/%s.hit", dir, name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    if (fd >= 0)
+    if (fd >= 0) {
+        (void)dprintf(fd, "%d\n", (int)getpid());
         (void)close(fd);
+    }
     const char *go = arena_printf(arena, "%s/%s.go", dir, name);
     while (access(go, F_OK) != 0)
         (void)poll(NULL, 0, 5);

@@ -8,7 +8,7 @@
 //   kill   SIGKILL to this process
 //   error  ERR_INTERNAL "failpoint NAME"
 //   lie    ERR_TRANSIENT "connection lost": put after an effect, it took place but the caller hears not
-//   wait   block until the file $GYBE_FAILPOINT_DIR/NAME.go exists; NAME.hit is created first
+//   wait   block until the file $GYBE_FAILPOINT_DIR/NAME.go exists; NAME.hit, with our pid, first
 // Place one before and after every commit, spawn, rename and network step. Names are
 // file.step.place, listed by `grep -rhoE 'FAILPOINT\("[^"]+' annotations stage runner webhooks`.
 

@@ -23,7 +23,6 @@
 #include <cmocka.h>
 
 enum {
-    STOPS_MAX = 64,
     WORDS_MAX = 64,
     OUTPUT_MAX = 64 << 20,
     STEP_MS = 10,
@@ -31,15 +30,17 @@ enum {
     PORT_COUNT = 12000,
 };
 
+typedef struct Stop {
+    void (*stop)(void *);
+    void *what;
+    struct Stop *next;
+} Stop;
+
 struct It {
     Arena arena;
     char *dir;
     bool passed;
-    struct {
-        void (*stop)(void *);
-        void *what;
-    } stops[STOPS_MAX];
-    size_t stop_count;
+    struct Stop *stops; // the last first
 };
 
 // Who may run servers: PostgreSQL and PgBouncer refuse root.
@@ -80,9 +81,10 @@ void it_passed(It *it)
 
 void it_close(It *it)
 {
-    while (it->stop_count > 0) {
-        it->stop_count--;
-        it->stops[it->stop_count].stop(it->stops[it->stop_count].what);
+    while (it->stops != NULL) {
+        Stop *stop = it->stops;
+        it->stops = stop->next;
+        stop->stop(stop->what);
     }
     if (it->passed) {
         const char *const argv[] = {"rm", "-rf", "--", it->dir, NULL};
@@ -96,11 +98,9 @@ void it_close(It *it)
 
 void it_on_close(It *it, void (*stop)(void *), void *what)
 {
-    if (it->stop_count == STOPS_MAX)
-        it_fail(it, "more than %d things to stop", STOPS_MAX);
-    it->stops[it->stop_count].stop = stop;
-    it->stops[it->stop_count].what = what;
-    it->stop_count++;
+    Stop *entry = arena_alloc(&it->arena, sizeof *entry);
+    *entry = (Stop){stop, what, it->stops};
+    it->stops = entry;
 }
 
 Arena *it_arena(It *it)
