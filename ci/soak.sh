@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 sample=0
 seed=$RANDOM
-actions="kill,kill-gybe,kill-both,restart-source,restart-target,kill-pooler"
+actions="kill,kill-gybe,kill-both,restart-source,restart-target,kill-pooler,send-int,send-int-twice,send-term"
 back=""
 setup=yes
 only=()

@@ -9,7 +9,7 @@
 // back/: the point is armed in `gybe rollback`, after a cutover without faults. N: its N-th hit in a
 // process, default 1. Actions: kill, error, lie (what the failpoint does by itself); and, while the
 // process waits there: kill-gybe (the runner), kill-both (runner and whoever waits), restart-source,
-// restart-target, kill-pooler.
+// restart-target, kill-pooler, send-int and send-term (Ctrl-C and SIGTERM to the runner), send-int-twice.
 
 #include "runner/base/clock.h"
 #include "runner/base/file.h"
@@ -157,6 +157,10 @@ static void act(Case *work, GybeRun *run, pid_t waiting)
         if (strcmp(action, "kill-both") == 0)
             (void)kill(waiting, SIGKILL);
         (void)kill(gybe_child(run).pid, SIGKILL);
+    } else if (strncmp(action, "send-", 5) == 0) {
+        int signal_number = strcmp(action, "send-term") == 0 ? SIGTERM : SIGINT;
+        for (int i = strcmp(action, "send-int-twice") == 0 ? 2 : 1; i > 0; i--)
+            (void)kill(gybe_child(run).pid, signal_number);
     } else {
         it_fail(work->it, "there is no action %s", action);
     }

@@ -7,6 +7,7 @@
 #include "runner/base/json.h"
 #include "stage/guardian.h"
 #include "stage/postgres/catalog.h"
+#include "stage/postgres/checksum.h"
 #include "stage/postgres/fence.h"
 #include "stage/postgres/lane.h"
 #include "stage/postgres/sequence.h"
@@ -25,7 +26,10 @@
 
 #include <cmocka.h>
 
-enum { MAX_PAUSE_MS = 1000 }; // loaded machines; how long it takes is a benchmark's to say
+enum {
+    MAX_PAUSE_MS = 1000,
+    CROSSINGS = 20
+}; // loaded machines; how long it takes is a benchmark's to say
 
 static const char password[] = "app-Pw-52z";
 
@@ -318,6 +322,31 @@ static const char *journal_text(Cluster *cluster)
                         " order by at) from gybe.journal");
 }
 
+// By hash at one aligned position of the open lane, while the load goes on.
+static void assert_equal_now(Place *place, const char *direction, const char *label)
+{
+    const StageRequest *request = &place->request;
+    OWNED(arena_done) Arena arena = {0};
+    OWNED(connection_close)
+    Connection *publisher = connected(place, switch_from(request, direction), CONNECTION_SQL);
+    Lane lane = lane_named(&arena, request, label);
+    Catalog catalog;
+    ChecksumReport report = {0};
+    Err err = {0};
+    ChecksumSpec spec = {.publisher = switch_from(request, direction),
+                         .subscriber = switch_to(request, direction),
+                         .lanes = &lane,
+                         .lane_count = 1,
+                         .catalog = &catalog,
+                         .jobs = 1};
+    check(place,
+          catalog_read(publisher, &request->migration.scope, &arena, &catalog, &err) &&
+              checksum_compare(&spec, &arena, &report, &err),
+          &err);
+    assert_true(report.rows > 0);
+    assert_int_equal(report.difference_count, 0);
+}
+
 static void there_and_back_again_under_load(void **state)
 {
     It *it = *state;
@@ -325,7 +354,7 @@ static void there_and_back_again_under_load(void **state)
     cluster_sql(place->left, "shop", "select nextval('numbers') from generate_series(1, 10)");
     Load *load = load_begin(place);
     int number = 0; // through both directions
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < CROSSINGS; i++) {
         bool forward = i % 2 == 0;
         const char *direction = forward ? "forward" : "reverse";
         sequences_ahead(place, direction);
@@ -346,9 +375,12 @@ static void there_and_back_again_under_load(void **state)
         json_decref(outcome.report);
         load_until(place, load, 100);
         assert_serving(place, forward ? "right" : "left");
-        // Arms the next one: the lane that was drained goes, a fresh one behind a shut valve comes.
         int of_direction = (i + 2) / 2;
         const char letter = forward ? 'f' : 'r';
+        assert_equal_now(place, forward ? "reverse" : "forward",
+                         forward ? it_text(it, "r%d", of_direction)
+                                 : it_text(it, "f%d", of_direction + 1));
+        // Arms the next one: the lane that was drained goes, a fresh one behind a shut valve comes.
         lane_down(place, it_text(it, "%c%d", letter, of_direction), direction);
         lane_up(place, it_text(it, "%c%d", letter, of_direction + 1), direction, true);
     }
