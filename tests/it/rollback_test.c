@@ -11,7 +11,13 @@
 
 #include <cmocka.h>
 
-enum { RUN_MS = 180000, FEW_MS = 60000, EXIT_OPERATOR = 10, EXIT_CONFLICT = 7 };
+enum {
+    RUN_MS = 180000,
+    FEW_MS = 60000,
+    EXIT_OPERATOR = 10,
+    EXIT_CONFLICT = 7,
+    EXIT_TEMPORARY = 75
+};
 
 static const SceneSpec spec = {
     .name = "shop",
@@ -187,6 +193,25 @@ static void a_broken_way_back_is_refused_and_the_target_kept(void **state)
     it_passed(it);
 }
 
+// The old side cannot apply what would come back: known before anybody is held.
+static void a_way_back_that_does_not_work_stops_the_cutover(void **state)
+{
+    It *it = *state;
+    static const char *const options[] = {"max_logical_replication_workers=0", NULL};
+    SceneSpec deaf = spec;
+    deaf.left_options = options;
+    Scene *scene = scene_new(it, &deaf);
+    Load *load = scene_load(scene, 4, 100);
+    GybeEnd end = scene_run(scene, RUN_MS, NULL);
+    must_end(scene, &end, EXIT_TEMPORARY, "FAILED");
+    must_say(scene, &end, "the canary of the way back");
+    assert_true(json_get_real(gybe_stage_data(&end, "cutover"), "pause_ms", 0) == 0);
+    must_serve(scene, scene->left);
+    (void)scene_load_end(scene, load, scene->left);
+    finish(scene);
+    it_passed(it);
+}
+
 static int setup(void **state)
 {
     *state = it_open("rollback");
@@ -206,6 +231,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(by_hand_after_the_run, setup, teardown),
         cmocka_unit_test_setup_teardown(is_refused_where_it_could_lose_data, setup, teardown),
         cmocka_unit_test_setup_teardown(a_broken_way_back_is_refused_and_the_target_kept, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_way_back_that_does_not_work_stops_the_cutover, setup,
                                         teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
