@@ -121,7 +121,7 @@ static void status_show(Cli *cli, const json_t *run)
         cli->arena, json_get_string(run, "run", ""), json_get_string(run, "state", ""),
         json_get_string(run, "digest", ""), json_object_get(run, "stages"));
     if (next != NULL && cli_says(cli))
-        (void)fprintf(cli->out, "\n%s\n", next);
+        (void)fprintf(cli->out, "\n%s%s\n", cli_way_back(cli->arena, run), next);
 }
 
 // The run as it stands now: JSON on stdout, or nothing.

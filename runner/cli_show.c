@@ -154,6 +154,18 @@ char *cli_next_step(Arena *arena, const char *run, const char *state, const char
     return NULL;
 }
 
+char *cli_way_back(Arena *arena, const json_t *holder)
+{
+    const char *until = json_get_string(holder, "way_back_until", NULL);
+    return until == NULL
+               ? arena_strdup(arena, "")
+               : arena_printf(
+                     arena,
+                     "the way back is kept until %s (rollback.keepReverse): then finish the "
+                     "run, or the target goes on holding WAL for it\n",
+                     until);
+}
+
 static int64_t total_ms(const json_t *stages)
 {
     int64_t sum = 0;
@@ -173,6 +185,7 @@ void cli_show_summary(Cli *cli, const char *run, const char *status, const json_
     const char *state = json_get_bool(data, "open", false) ? "FOLLOWING" : status;
     const char *next =
         cli_next_step(cli->arena, run, state, json_get_string(data, "plan_digest", ""), stages);
+    (void)fputs(cli_way_back(cli->arena, data), cli->out);
     if (next != NULL)
         (void)fprintf(cli->out, "%s\n", next);
 }

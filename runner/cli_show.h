@@ -14,6 +14,8 @@ const json_t *cli_stage_named(const json_t *stages, const char *name); // NULL: 
 // on.
 void cli_show_summary(Cli *cli, const char *run, const char *status, const json_t *data);
 // One sentence: what to do with a run in this state; NULL when there is nothing.
+// "" or a line about how long the way back is kept; `holder` has "way_back_until".
+char *cli_way_back(Arena *arena, const json_t *holder);
 char *cli_next_step(Arena *arena, const char *run, const char *state, const char *digest,
                     const json_t *stages);
 // The data of the plan stage.

@@ -147,6 +147,40 @@ static bool stages_json(Engine *engine, const char *run, bool all, json_t **ret_
     return true;
 }
 
+static void put_stamp(json_t *object, const char *key, int64_t wall_ms)
+{
+    char stamp[CLOCK_STAMP_BYTES];
+    if (wall_ms == 0)
+        return;
+    clock_stamp(wall_ms, stamp);
+    (void)json_object_set_new(object, key, json_string(stamp));
+}
+
+// Until when the way back is promised: `rollback.keepReverse` from the end of the cutover. 0: there is none.
+static int64_t way_back_until_ms(const RunRow *row, const json_t *list)
+{
+    OWNED(arena_done) Arena arena = {0};
+    OWNED(json_done) json_t *document = parsed(row->document);
+    Migration migration;
+    Err unreadable = {0};
+    int64_t until_ms = 0;
+    size_t i;
+    json_t *stage;
+    if (row->state != RUN_SUCCEEDED ||
+        !migration_from_json(&arena, document, &migration, &unreadable))
+        return 0;
+    json_array_foreach(list, i, stage)
+    {
+        const char *name = json_get_string(stage, "name", "");
+        if (strcmp(name, "finish") == 0 && json_get_int(stage, "attempt", 0) > 0)
+            return 0;
+        if (strcmp(name, "cutover") == 0 &&
+            json_get_bool(json_object_get(stage, "data"), "reverse", false))
+            until_ms = row->ended_ms + migration.rollback.keep_reverse_ms;
+    }
+    return until_ms;
+}
+
 static bool result_make(Engine *engine, const char *run, json_t **ret_result, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -161,6 +195,7 @@ static bool result_make(Engine *engine, const char *run, json_t **ret_result, Er
                                "plan_digest", row.plan_digest, "stages", list);
     if (row.state == RUN_FOLLOWING)
         (void)json_object_set_new(json_object_get(result, "data"), "open", json_true());
+    put_stamp(json_object_get(result, "data"), "way_back_until", way_back_until_ms(&row, list));
     if (row.state == RUN_ROLLED_BACK)
         (void)json_object_set_new(
             json_object_get(result, "data"), "rollback",
@@ -282,15 +317,6 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     return err_hint(err, "gybe runs lists them");
 }
 
-static void put_stamp(json_t *object, const char *key, int64_t wall_ms)
-{
-    char stamp[CLOCK_STAMP_BYTES];
-    if (wall_ms == 0)
-        return;
-    clock_stamp(wall_ms, stamp);
-    (void)json_object_set_new(object, key, json_string(stamp));
-}
-
 static const char *stage_now(const StageRow *rows, size_t count)
 {
     const char *name = "";
@@ -317,6 +343,7 @@ static bool row_json(Engine *engine, const RunRow *row, json_t **ret_run, Err *e
                   "source", row->source, "target", row->target, "stages", list);
     put_stamp(run, "created_at", row->created_ms);
     put_stamp(run, "ended_at", row->ended_ms);
+    put_stamp(run, "way_back_until", way_back_until_ms(row, list));
     json_t *error = parsed(row->error);
     if (error != NULL)
         (void)json_object_set_new(run, "error", error);

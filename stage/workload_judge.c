@@ -6,6 +6,8 @@
 #include <string.h>
 
 static const double ENOUGH = 0.95; // confidence from which on a regression counts
+static const double LEAST_MS =
+    0.25; // nobody's service level: below it clocks and schedulers are seen
 
 double workload_quantile_ms(const WorkloadSamples *samples, double quantile)
 {
@@ -13,15 +15,6 @@ double workload_quantile_ms(const WorkloadSamples *samples, double quantile)
         return 0;
     size_t rank = (size_t)ceil(quantile * (double)samples->count);
     return (double)samples->latencies_us[rank > 0 ? rank - 1 : 0] / 1000;
-}
-
-// The upper end of the 95 % confidence interval of p95: an order statistic, its rank by the normal
-// approximation of the binomial distribution.
-static double p95_high_ms(const WorkloadSamples *samples)
-{
-    double n = (double)samples->count;
-    double rank = n * 0.95 + 1.645 * sqrt(n * 0.95 * 0.05);
-    return workload_quantile_ms(samples, fmin(1, n > 0 ? rank / n : 1));
 }
 
 static double log_choose(double n, double k)
@@ -54,12 +47,21 @@ double workload_binomial_tail(size_t n, size_t k, double p)
     return 1 - tail_above_mean(n, n - k + 1, 1 - p);
 }
 
-static size_t over(const WorkloadSamples *samples, double limit_ms)
+// The median over the parts of the time lies below this with 95 % confidence: the smallest order
+// statistic of which that can be said, or the largest there is.
+static double p95_high_ms(const WorkloadSamples *samples)
+{
+    size_t n = samples->slice_count, rank = n;
+    while (rank > 1 && workload_binomial_tail(n, rank - 1, 0.5) <= 1 - ENOUGH)
+        rank--;
+    return n == 0 ? 0 : (double)samples->slice_p95_us[rank - 1] / 1000;
+}
+
+static size_t slices_over(const WorkloadSamples *samples, double limit_ms)
 {
     size_t count = 0;
-    while (count < samples->count &&
-           (double)samples->latencies_us[samples->count - 1 - count] / 1000 > limit_ms)
-        count++;
+    for (size_t i = 0; i < samples->slice_count; i++)
+        count += (double)samples->slice_p95_us[i] / 1000 > limit_ms;
     return count;
 }
 
@@ -123,9 +125,9 @@ static void regression_judge(Judging *judging, const WorkloadSamples *samples, c
     double allowed = (double)judging->slo->max_regression_percent / 100;
     if (allowed <= 0 || high_ms <= 0 || samples->count == 0)
         return;
-    double limit_ms = high_ms * (1 + allowed);
+    double limit_ms = fmax(high_ms * (1 + allowed), high_ms + LEAST_MS);
     double confidence =
-        1 - workload_binomial_tail(samples->count, over(samples, limit_ms), 1 - 0.95);
+        1 - workload_binomial_tail(samples->slice_count, slices_over(samples, limit_ms), 0.5);
     (void)json_object_set_new(query, "confidence", json_real(confidence));
     if (confidence < ENOUGH)
         return;

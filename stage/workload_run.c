@@ -21,11 +21,14 @@ enum {
     TELL_MS = 1000,
     ANSWER_MS = 60000,
     RATE_MOST = 5000,
-    SAMPLES_MOST = 1000000, // of a query and client
+    SAMPLES_MOST = 500000, // of a query and client
     EXIT_INPUT = 3
 };
 
 // --- the login -------------------------------------------------------------------------------
+
+// Near its capacity a server answers in bursts, and two equal ones unlike each other.
+#define PART_OF_CAPACITY 0.25
 
 static bool reader_open(const ConnectionProfile *profile, const char *side, Connection **ret_reader,
                         Err *err)
@@ -118,7 +121,7 @@ typedef struct {
     int number;
     pthread_t thread;
     Connection *reader;
-    WorkloadSamples *samples; // malloc'ed, unsorted
+    WorkloadSamples *samples; // malloc'ed, unsorted: latency * WORKLOAD_SLICES + part of the time
     size_t *capacities;
     Err err; // it could not go on
 } Client;
@@ -137,6 +140,13 @@ static void sample_add(Client *client, size_t query, int64_t us)
         client->capacities[query] = capacity;
     }
     samples->latencies_us[samples->count++] = us;
+}
+
+static int64_t slice_of(const Phase *phase, int64_t at_ns)
+{
+    int64_t slice =
+        (at_ns - phase->started_ns) * WORKLOAD_SLICES / (phase->end_ns - phase->started_ns);
+    return slice < WORKLOAD_SLICES ? slice : WORKLOAD_SLICES - 1;
 }
 
 static void error_add(Client *client, size_t query, const Err *err)
@@ -189,7 +199,9 @@ static void *client_main(void *argument)
         size_t query = turn % workload->count;
         Err failed = {0};
         if (query_run(client->reader, &workload->queries[query], &failed))
-            sample_add(client, query, (clock_monotonic_ns() - from_ns) / 1000);
+            sample_add(client, query,
+                       (clock_monotonic_ns() - from_ns) / 1000 * WORKLOAD_SLICES +
+                           slice_of(phase, from_ns));
         else
             error_add(client, query, &failed);
         due_ns += interval_ns;
@@ -246,10 +258,31 @@ static void samples_join(WorkloadSamples *to, const WorkloadSamples *from)
     to->errors += from->errors;
 }
 
+// p95 of each part of the time that has samples; `samples` are sorted and have their part in them still.
+static void slices_take(WorkloadSamples *samples)
+{
+    size_t counts[WORKLOAD_SLICES] = {0}, seen[WORKLOAD_SLICES] = {0};
+    for (size_t i = 0; i < samples->count; i++)
+        counts[samples->latencies_us[i] % WORKLOAD_SLICES]++;
+    for (size_t i = 0; i < samples->count; i++) {
+        int64_t slice = samples->latencies_us[i] % WORKLOAD_SLICES;
+        if (++seen[slice] == (counts[slice] * 95 + 99) / 100) // sorted: these come in order too
+            samples->slice_p95_us[samples->slice_count++] =
+                samples->latencies_us[i] / WORKLOAD_SLICES;
+    }
+}
+
 static void samples_sort(WorkloadSamples *samples)
 {
     if (samples->count > 0)
         qsort(samples->latencies_us, samples->count, sizeof *samples->latencies_us, ascending);
+    slices_take(samples);
+}
+
+static void slices_forget(WorkloadSamples *samples)
+{
+    for (size_t i = 0; i < samples->count; i++)
+        samples->latencies_us[i] /= WORKLOAD_SLICES;
 }
 
 static void run_join(const WorkloadSpec *spec, Client *clients, Arena *arena, WorkloadRun *run)
@@ -267,9 +300,12 @@ static void run_join(const WorkloadSpec *spec, Client *clients, Arena *arena, Wo
         samples_sort(&run->queries[q]);
     }
     run->all.latencies_us = arena_array(arena, int64_t, all + 1);
-    for (size_t q = 0; q < queries; q++)
+    for (size_t q = 0; q < queries; q++) {
         samples_join(&run->all, &run->queries[q]);
+        slices_forget(&run->queries[q]);
+    }
     samples_sort(&run->all);
+    slices_forget(&run->all);
 }
 
 static void client_done(Client *client, size_t queries)
@@ -320,7 +356,7 @@ bool workload_measure(const WorkloadSpec *spec, Arena *arena, WorkloadRun *ret_r
         return false;
     double rate = spec->rate;
     if (rate <= 0) {
-        rate = (double)warm.all.count / warm.seconds / 2;
+        rate = (double)warm.all.count / warm.seconds * PART_OF_CAPACITY;
         rate = rate < 1 ? 1 : rate > RATE_MOST ? RATE_MOST : rate;
         rate = rate < spec->least_rate ? spec->least_rate : rate;
     }

@@ -173,6 +173,13 @@ static void is_refused_where_it_could_lose_data(void **state)
     it_passed(it);
 }
 
+// Only where there is one, and as long as it is there.
+static void must_keep_the_way_back(Scene *scene, bool kept)
+{
+    GybeEnd end = lever(scene, "status");
+    assert_true((json_get_string(end.result, "way_back_until", NULL) != NULL) == kept);
+}
+
 static void a_broken_way_back_is_refused_and_the_target_kept(void **state)
 {
     It *it = *state;
@@ -180,6 +187,7 @@ static void a_broken_way_back_is_refused_and_the_target_kept(void **state)
     Load *load = scene_load(scene, 4, 100);
     GybeEnd end = scene_run(scene, RUN_MS, NULL);
     must_end(scene, &end, 0, "SUCCEEDED");
+    must_keep_the_way_back(scene, true);
     // Apply on the old side stops at a row that is there already.
     cluster_sql(scene->left, scene->database, "insert into shop.item values (9001, 'in the way')");
     cluster_sql(scene->right, scene->database, "insert into shop.item values (9001, 'new')");
@@ -189,6 +197,7 @@ static void a_broken_way_back_is_refused_and_the_target_kept(void **state)
     must_serve(scene, scene->right);
     (void)scene_load_end(scene, load, scene->right);
     finish(scene); // the target is kept
+    must_keep_the_way_back(scene, false);
     must_serve(scene, scene->right);
     it_passed(it);
 }
