@@ -261,7 +261,6 @@ static bool subscribe(Replicate *replicate, Err *err)
 {
     Secret conninfo;
     return sentence("attaching the subscription", err) &&
-           lane_drop_subscription(replicate->target, &replicate->lane, err) &&
            lane_login(replicate->source, replicate->request, &replicate->request->source,
                       replicate->arena, &conninfo, err) &&
            lane_subscribe(replicate->target, &replicate->lane, conninfo, err) &&

@@ -117,22 +117,61 @@ static void logging_off(Connection *subscriber)
     }
 }
 
+static bool subscription_make(Connection *subscriber, const Lane *lane, Secret conninfo,
+                              Arena *arena, Err *err)
+{
+    const char *options =
+        arena_printf(arena,
+                     "create_slot=false, copy_data=false, enabled=true,"
+                     " slot_name=%s%s",
+                     pg_literal(arena, lane->name), lane->streams ? ", streaming=on" : "");
+    return FAILPOINT("lane.subscribe.before", err) &&
+           connection_exec(
+               subscriber, err, "CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s WITH (%s)",
+               pg_identifier(arena, lane->name), pg_literal(arena, conninfo.reveal),
+               pg_identifier(arena, lane->control), pg_identifier(arena, lane->name), options) &&
+           FAILPOINT("lane.subscribe.after", err);
+}
+
+// Made by an attempt that died, it may have applied something: only its origin knows how far. Dropped and
+// made again it would apply that twice, as what the slot has been told lags behind.
+static bool subscription_keep(Connection *subscriber, const Lane *lane, Secret conninfo,
+                              Arena *arena, Err *err)
+{
+    const char *name = pg_identifier(arena, lane->name);
+    return connection_exec(subscriber, err, "ALTER SUBSCRIPTION %s CONNECTION %s", name,
+                           pg_literal(arena, conninfo.reveal)) &&
+           connection_exec(subscriber, err, "ALTER SUBSCRIPTION %s ENABLE", name);
+}
+
+static bool object_exists(Connection *connection, Arena *arena, const char *text, const char *name,
+                          bool *ret_exists, Err *err)
+{
+    PgRows rows;
+    if (!connection_run(connection, arena, text, (const char *[]){name}, 1, &rows, err))
+        return false;
+    *ret_exists = rows.count > 0;
+    return true;
+}
+
+static bool subscription_exists(Connection *subscriber, const Lane *lane, Arena *arena,
+                                bool *ret_exists, Err *err)
+{
+    return object_exists(subscriber, arena,
+                         "SELECT 1 FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d"
+                         " ON d.oid=s.subdbid WHERE d.datname=current_database() AND s.subname=$1",
+                         lane->name, ret_exists, err);
+}
+
 bool lane_subscribe(Connection *subscriber, const Lane *lane, Secret conninfo, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
+    bool exists = false;
     logging_off(subscriber);
-    const char *options =
-        arena_printf(&arena,
-                     "create_slot=false, copy_data=false, enabled=true,"
-                     " slot_name=%s%s",
-                     pg_literal(&arena, lane->name), lane->streams ? ", streaming=on" : "");
-    bool ok =
-        FAILPOINT("lane.subscribe.before", err) &&
-        connection_exec(
-            subscriber, err, "CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s WITH (%s)",
-            pg_identifier(&arena, lane->name), pg_literal(&arena, conninfo.reveal),
-            pg_identifier(&arena, lane->control), pg_identifier(&arena, lane->name), options) &&
-        FAILPOINT("lane.subscribe.after", err) && subscription_ready(subscriber, lane, &arena, err);
+    bool ok = subscription_exists(subscriber, lane, &arena, &exists, err) &&
+              (exists ? subscription_keep(subscriber, lane, conninfo, &arena, err)
+                      : subscription_make(subscriber, lane, conninfo, &arena, err)) &&
+              subscription_ready(subscriber, lane, &arena, err);
     if (!ok && strcmp(err->sqlstate, "42501") == 0)
         (void)err_hint(err,
                        "before PostgreSQL 16 only a superuser (on RDS: rds_superuser) may create "
@@ -185,24 +224,11 @@ bool lane_check(Connection *subscriber, const Lane *lane, Arena *arena, Err *err
     return err_hint(err, "that server's log says why the apply worker stopped");
 }
 
-static bool object_exists(Connection *connection, Arena *arena, const char *text, const char *name,
-                          bool *ret_exists, Err *err)
-{
-    PgRows rows;
-    if (!connection_run(connection, arena, text, (const char *[]){name}, 1, &rows, err))
-        return false;
-    *ret_exists = rows.count > 0;
-    return true;
-}
-
 bool lane_drop_subscription(Connection *subscriber, const Lane *lane, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     bool exists = false;
-    if (!object_exists(subscriber, &arena,
-                       "SELECT 1 FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d"
-                       " ON d.oid=s.subdbid WHERE subname=$1 AND d.datname=current_database()",
-                       lane->name, &exists, err))
+    if (!subscription_exists(subscriber, lane, &arena, &exists, err))
         return false;
     if (!exists)
         return true;

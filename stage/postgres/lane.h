@@ -34,7 +34,7 @@ bool lane_publish(Connection *publisher, const Lane *lane, const Catalog *catalo
 bool lane_slot_create(Connection *replication, const Lane *lane, Arena *arena, char **ret_snapshot,
                       char **ret_lsn, Err *err);
 // `conninfo` is how the subscriber's server reaches the publisher. Enabled; create_slot=false,
-// copy_data=false. Fails unless every table is 'r' in pg_subscription_rel afterwards.
+// copy_data=false. One that is there already goes on from where it was. Fails unless every table is 'r' in pg_subscription_rel afterwards.
 bool lane_subscribe(Connection *subscriber, const Lane *lane, Secret conninfo, Err *err);
 bool lane_lag(Connection *publisher, const Lane *lane, Arena *arena, LaneLag *ret_lag, Err *err);
 // ERR_REMOTE with the server's reason when the apply worker is not running.
