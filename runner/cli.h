@@ -26,7 +26,7 @@ typedef struct {
     const char *repo, *rev, *migration;
     const char *as, *approve_as, *until, *digest, *comment, *reason;
     const char *state, *of;
-    bool rollback, drop_copied;
+    bool rollback, drop_copied, fix;
 } CliValues;
 
 typedef struct {
@@ -107,6 +107,7 @@ int cli_cancel(Cli *cli);
 int cli_retry(Cli *cli);
 int cli_finish(Cli *cli);
 int cli_rollback(Cli *cli);
+int cli_doctor(Cli *cli);
 int cli_schema(Cli *cli);
 int cli_version(Cli *cli);
 int cli_help(Cli *cli);

@@ -114,6 +114,14 @@ static const CliOption finish_options[] = {
     END,
 };
 
+static const CliOption doctor_options[] = {
+    {.name = "fix",
+     .offset = offsetof(CliValues, fix),
+     .help = "also settle what a lost guardian left of a switch: undo it or finish it,\n"
+             "whichever the databases prove, and let the clients go"},
+    END,
+};
+
 static const CliOption schema_options[] = {
     VALUE(of, "WHAT", "annotation (the default) or runner: the operator's file"),
     END,
@@ -271,6 +279,19 @@ const CliCommand cli_commands[] = {
      .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
      .options = finish_options,
      .run = cli_finish},
+    {.name = "doctor",
+     .arguments = "",
+     .purpose =
+         "finds what is missing or left over at databases, poolers and runs, with the remedy",
+     .text =
+         "Looks at every profile of the operator's file: does it answer, with which rights and\n"
+         "room, do files and poolers agree, what has gybe left there. Changes nothing, but\n"
+         "for --fix. Exit code 1 when something is in the way.",
+     .example = "gybe doctor --config gybe.yaml\n"
+                "gybe doctor --fix",
+     .exits = EXITS(1, 3, 7),
+     .options = doctor_options,
+     .run = cli_doctor},
     {.name = "schema",
      .arguments = "",
      .purpose = "prints the JSON schema (draft-07) of annotations or of the operator's file",
@@ -298,8 +319,8 @@ const CliCommand cli_commands[] = {
      .least = 1,
      .most = 1,
      .purpose = "is how an executor starts a stage: request JSON on stdin, JSON lines on stdout",
-     .text = "NAME is a stage, or `guardian` (holds the clients of a cutover) or `fetch`\n"
-             "(fetches a repository). Nothing for people.",
+     .text = "NAME is a stage, `guardian` (holds the clients of a cutover), `doctor` (looks at\n"
+             "profiles) or `fetch` (fetches a repository). Nothing for people.",
      .example = "gybe stage plan < request.json",
      .exits = EXITS(1, 3, 5, 6, 7, 8, 10, 75),
      .run = cli_stage,

@@ -264,7 +264,8 @@ int cli_schema(Cli *cli)
 static const struct {
     const char *name;
     int (*main)(void);
-} inner_mains[] = {{"guardian", guardian_main}, {"fetch", repository_fetch_main}};
+} inner_mains[] = {
+    {"guardian", guardian_main}, {"doctor", doctor_main}, {"fetch", repository_fetch_main}};
 
 int cli_stage(Cli *cli)
 {

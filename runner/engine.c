@@ -250,21 +250,25 @@ int engine_exit_code(const json_t *result)
 
 // --- the plan alone --------------------------------------------------------------------------
 
-static bool plan_run(Engine *engine, const RunRow *row, const EngineListener *listener,
-                     Arena *arena, json_t **ret_result, Err *err)
+// One stage by itself, outside the store's order: nothing of it is recorded.
+static bool stage_alone(Engine *engine, const RunRow *row, const StageRow *rows, size_t count,
+                        const char *name, const EngineListener *listener, json_t **ret_result,
+                        Err *err)
 {
+    OWNED(arena_done) Arena arena = {0};
     Scheduler scheduler = {
         .store = engine->store, .settings = engine->settings, .listener = listener};
     StageRequest request = {0};
     Spool spool;
     Child child = {0};
     StageRow stage = {
-        .name = "plan", .attempt = 1, .spool = crypto_random_name(arena, 26), .progress = ""};
-    if (!scheduler_request(&scheduler, row, NULL, 0, "plan", 1, arena, &request, err))
+        .name = name, .attempt = 1, .spool = crypto_random_name(&arena, 26), .progress = ""};
+    if (!scheduler_request(&scheduler, row, rows, count, name, 1, &arena, &request, err))
         return false;
     OWNED(json_done) json_t *results = request.results;
-    if (!spool_named(engine->store->directory, stage.spool, arena, &spool, err) ||
-        !executor_start(&request, &spool, arena, &child, err))
+    OWNED(json_done) json_t *plan = request.plan;
+    if (!spool_named(engine->store->directory, stage.spool, &arena, &spool, err) ||
+        !executor_start(&request, &spool, &arena, &child, err))
         return false;
     stage.pid = child.pid;
     stage.start_time = child.start_time;
@@ -272,7 +276,7 @@ static bool plan_run(Engine *engine, const RunRow *row, const EngineListener *li
     (void)unlink(spool.path);
     (void)unlink(spool.errors_path);
     if (ok && *ret_result == NULL)
-        return err_set(err, ERR_INTERNAL, "the plan stage died without a result");
+        return err_set(err, ERR_INTERNAL, "stage %s died without a result", name);
     return ok;
 }
 
@@ -282,7 +286,7 @@ bool engine_plan(Engine *engine, const RunRequest *request, const EngineListener
     OWNED(arena_done) Arena arena = {0};
     RunRow row = row_of(request, &arena);
     row.plan_digest = "";
-    return plan_run(engine, &row, listener, &arena, ret_result, err);
+    return stage_alone(engine, &row, NULL, 0, "plan", listener, ret_result, err);
 }
 
 // --- looking ---------------------------------------------------------------------------------
@@ -500,6 +504,61 @@ bool engine_rollback(Engine *engine, const char *run, const char *recorded, Err 
            store_rollback(engine->store, run, RUN_ROLLBACK_ASKED, err) &&
            (!ended ||
             store_move(engine->store, run, row.state, EVENT_GO_BACK, NULL, "", NULL, err));
+}
+
+static bool is_stranded(Engine *engine, const RunRow *run, bool *ret_so, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    StageRow *rows = NULL;
+    size_t count = 0;
+    *ret_so = false;
+    if (!store_stages(engine->store, &arena, run->id, &rows, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        Spool spool;
+        bool switches =
+            strcmp(rows[i].name, "cutover") == 0 || strcmp(rows[i].name, "rollback") == 0;
+        if (!switches || rows[i].attempt == 0)
+            continue;
+        if (!spool_named(engine->store->directory, rows[i].spool, &arena, &spool, err))
+            return false;
+        bool died = strcmp(rows[i].status, "RUNNING") == 0 && !spool_held(&spool);
+        *ret_so = *ret_so || died || run->state == RUN_NEEDS_OPERATOR;
+    }
+    return true;
+}
+
+bool engine_stranded(Engine *engine, Arena *arena, Strings *ret_runs, Err *err)
+{
+    RunRow *rows = NULL;
+    size_t count = 0;
+    if (!store_run_list(engine->store, arena, NULL, &rows, &count, err))
+        return false;
+    *ret_runs = (Strings){.items = arena_array(arena, const char *, count + 1)};
+    for (size_t i = 0; i < count; i++) {
+        bool stranded = false;
+        if (!is_stranded(engine, &rows[i], &stranded, err))
+            return false;
+        if (stranded)
+            ret_runs->items[ret_runs->count++] = rows[i].id;
+    }
+    return true;
+}
+
+bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    RunRow row;
+    StageRow *rows = NULL;
+    size_t count = 0;
+    Err ignored = {0};
+    if (!store_run_load(engine->store, &arena, run, &row, err) ||
+        !store_stages(engine->store, &arena, run, &rows, &count, err) ||
+        !store_own(engine->store, run, engine->owner, scheduler_owner_dead, err))
+        return false;
+    bool ok = stage_alone(engine, &row, rows, count, "recover", NULL, ret_result, err);
+    (void)store_disown(engine->store, run, engine->owner, &ignored);
+    return ok;
 }
 
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,

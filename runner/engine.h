@@ -80,6 +80,11 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
 // another process drives comes to it after the stage that is at work. ERR_CONFLICT where there is
 // nothing to roll back.
 bool engine_rollback(Engine *engine, const char *run, const char *recorded, Err *err);
+// Runs that were left in the middle of a switch: nobody works at them, and clients may be held.
+bool engine_stranded(Engine *engine, Arena *arena, Strings *ret_runs, Err *err);
+// Brings such a switch to one of its two ends, without going on with the run. *ret_result as of a stage.
+// ERR_CONFLICT when another process drives the run.
+bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *err);
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);

@@ -25,7 +25,7 @@ static Strings strings_from(Arena *arena, const json_t *list)
     return strings;
 }
 
-static json_t *connection_to(const ConnectionProfile *profile)
+json_t *stage_connection_to_json(const ConnectionProfile *profile)
 {
     return json_pack("{s:s?, s:s?, s:s?, s:s?, s:s?}", "name", profile->name, "uri",
                      profile->uri.reveal, "reader", profile->reader.reveal, "peer_uri",
@@ -42,7 +42,7 @@ static Secret secret_of(Arena *arena, const json_t *object, const char *key)
     return secret_make(arena, json_get_string(object, key, NULL));
 }
 
-static ConnectionProfile connection_from(Arena *arena, const json_t *object)
+ConnectionProfile stage_connection_from_json(Arena *arena, const json_t *object)
 {
     return (ConnectionProfile){.name = text_of(arena, object, "name"),
                                .uri = secret_of(arena, object, "uri"),
@@ -51,7 +51,7 @@ static ConnectionProfile connection_from(Arena *arena, const json_t *object)
                                .environment = text_of(arena, object, "environment")};
 }
 
-static json_t *traffic_to(const TrafficProfile *traffic)
+json_t *stage_traffic_to_json(const TrafficProfile *traffic)
 {
     json_t *poolers = json_array();
     for (size_t i = 0; i < traffic->pooler_count; i++)
@@ -64,7 +64,7 @@ static json_t *traffic_to(const TrafficProfile *traffic)
                      strings_to(&traffic->trusted_roles), "probe", traffic->probe.reveal);
 }
 
-static TrafficProfile traffic_from(Arena *arena, const json_t *object)
+TrafficProfile stage_traffic_from_json(Arena *arena, const json_t *object)
 {
     const json_t *poolers = json_object_get(object, "poolers");
     TrafficProfile traffic = {
@@ -104,9 +104,9 @@ json_t *stage_request_to_json(const StageRequest *request)
     (void)json_object_set_new(object, "attempt", json_integer(request->attempt));
     (void)json_object_set_new(object, "fence", json_integer(request->fence));
     (void)json_object_set_new(object, "migration", migration_to_json(&request->migration));
-    (void)json_object_set_new(object, "source", connection_to(&request->source));
-    (void)json_object_set_new(object, "target", connection_to(&request->target));
-    (void)json_object_set_new(object, "traffic", traffic_to(&request->traffic));
+    (void)json_object_set_new(object, "source", stage_connection_to_json(&request->source));
+    (void)json_object_set_new(object, "target", stage_connection_to_json(&request->target));
+    (void)json_object_set_new(object, "traffic", stage_traffic_to_json(&request->traffic));
     if (request->plan != NULL)
         (void)json_object_set(object, "plan", request->plan);
     if (request->results != NULL)
@@ -127,9 +127,9 @@ bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *r
         .repository = text_of(arena, object, "repository"),
         .commit = text_of(arena, object, "commit"),
         .blob = text_of(arena, object, "blob"),
-        .source = connection_from(arena, json_object_get(object, "source")),
-        .target = connection_from(arena, json_object_get(object, "target")),
-        .traffic = traffic_from(arena, json_object_get(object, "traffic")),
+        .source = stage_connection_from_json(arena, json_object_get(object, "source")),
+        .target = stage_connection_from_json(arena, json_object_get(object, "target")),
+        .traffic = stage_traffic_from_json(arena, json_object_get(object, "traffic")),
         .plan_digest = text_of(arena, object, "plan_digest"),
         .workload = text_of(arena, object, "workload"),
         .plan = json_object_get(object, "plan"),

@@ -97,6 +97,12 @@ json_t *stage_request_to_json(const StageRequest *request); // holds secrets: on
 bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *ret_request,
                              Err *err);
 
+// Profiles alone, for the doctor.
+json_t *stage_connection_to_json(const ConnectionProfile *profile);
+json_t *stage_traffic_to_json(const TrafficProfile *traffic);
+ConnectionProfile stage_connection_from_json(Arena *arena, const json_t *object);
+TrafficProfile stage_traffic_from_json(Arena *arena, const json_t *object);
+
 // Lines (stage/wire.c). A full disk makes them fail: the stage then stops safely.
 typedef struct {
     const char *text;                                  // a sentence; required
@@ -114,6 +120,9 @@ bool stage_replicate(StageContext *context, json_t **ret_data, Err *err);
 bool stage_cutover(StageContext *context, json_t **ret_data, Err *err);
 bool stage_verify(StageContext *context, json_t **ret_data, Err *err);
 bool stage_rollback(StageContext *context, json_t **ret_data, Err *err);
+// Not of a run: `gybe doctor --fix`. Settles what a lost guardian left.
+bool stage_recover(StageContext *context, json_t **ret_data, Err *err);
 bool stage_finish(StageContext *context, json_t **ret_data, Err *err);
 // `gybe stage guardian`: request on stdin, control socket on descriptor 3; see stage/guardian.h.
 int guardian_main(void);
+int doctor_main(void); // `gybe stage doctor`: see stage/doctor.c

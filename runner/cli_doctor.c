@@ -1,0 +1,152 @@
+// `gybe doctor`: what is missing or left over, for each profile and run, with the remedy.
+
+#include <string.h>
+
+#include "runner/base/json.h"
+#include "runner/base/spawn.h"
+#include "runner/cli_drive.h"
+#include "runner/cli_target.h"
+#include "stage/stage.h"
+
+enum { LOOK_MS = 120000, OUTPUT_MAX = 4 << 20 };
+
+// --- databases and poolers: a process of its own looks -----------------------------------------
+
+static json_t *request_json(const Settings *settings)
+{
+    json_t *connections = json_array(), *traffic = json_array();
+    for (size_t i = 0; i < settings->connection_count; i++)
+        (void)json_array_append_new(connections,
+                                    stage_connection_to_json(&settings->connections[i]));
+    for (size_t i = 0; i < settings->traffic_count; i++)
+        (void)json_array_append_new(traffic, stage_traffic_to_json(&settings->traffic[i]));
+    return json_pack("{s:o, s:o}", "connections", connections, "traffic", traffic);
+}
+
+static bool profiles_look(Cli *cli, const Settings *settings, json_t **ret_findings, Err *err)
+{
+    OWNED(json_done) json_t *request = request_json(settings);
+    const char *text = json_text(cli->arena, request);
+    const char *argv[] = {spawn_self_path(cli->arena), "stage", "doctor", NULL};
+    SpawnSpec spec = {.argv = argv, .input = text, .input_length = strlen(text)};
+    char *out = NULL, *errors = NULL;
+    ChildEnd end;
+    if (!spawn_collect(&spec, LOOK_MS, OUTPUT_MAX, cli->arena, &out, &errors, &end, err))
+        return false;
+    if (!end.exited || end.exit_code != 0)
+        return err_set(err, ERR_INTERNAL, "looking at the profiles failed: %s", errors);
+    return json_parse("findings", out, strlen(out), ret_findings, err);
+}
+
+// --- runs --------------------------------------------------------------------------------------
+
+static void finding(json_t *findings, const char *level, const char *run, const char *message,
+                    const char *remedy, Arena *arena)
+{
+    (void)json_array_append_new(findings, json_pack("{s:s, s:s, s:s, s:s}", "level", level,
+                                                    "subject", arena_printf(arena, "run %s", run),
+                                                    "message", message, "remedy", remedy));
+}
+
+static bool run_fix(Cli *cli, Engine *engine, const char *run, json_t *findings, Err *err)
+{
+    OWNED(json_done) json_t *result = NULL;
+    const char *again = arena_printf(cli->arena, "gybe retry %s", run);
+    if (!engine_recover(engine, run, &result, err))
+        return false;
+    const json_t *data = json_object_get(result, "data");
+    if (strcmp(json_get_string(result, "status", ""), "SUCCEEDED") == 0) {
+        finding(findings, "fixed", run,
+                arena_printf(cli->arena, "its switch is settled: forward %s, reverse %s",
+                             json_get_string(data, "forward", "nothing"),
+                             json_get_string(data, "reverse", "nothing")),
+                again, cli->arena);
+        return true;
+    }
+    const json_t *error = json_object_get(result, "error");
+    finding(findings, "error", run, json_get_string(error, "message", "it cannot be settled"),
+            json_get_string(error, "hint", again), cli->arena);
+    return true;
+}
+
+static bool runs_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
+{
+    Strings runs;
+    if (!engine_stranded(engine, cli->arena, &runs, err))
+        return false;
+    for (size_t i = 0; i < runs.count; i++) {
+        const char *run = runs.items[i];
+        if (cli->values.fix) {
+            if (!run_fix(cli, engine, run, findings, err))
+                return err_note(err, "run %s", run);
+            continue;
+        }
+        finding(findings, "error", run,
+                "it was left in the middle of a switch: clients may be held",
+                arena_printf(cli->arena,
+                             "`gybe doctor --fix` settles it, `gybe retry %s` also goes on", run),
+                cli->arena);
+    }
+    return true;
+}
+
+// A schema gybe whose run this store does not know was left by another, or by a store that is gone.
+static void owners_judge(Cli *cli, Engine *engine, json_t *findings)
+{
+    size_t i;
+    json_t *object;
+    json_array_foreach(findings, i, object)
+    {
+        const char *run = json_get_string(object, "run", NULL);
+        Err unknown = {0};
+        char *known = NULL;
+        if (run == NULL || run[0] == '\0' || engine_find(engine, run, cli->arena, &known, &unknown))
+            continue;
+        (void)json_object_set_new(object, "level", json_string("warning"));
+        (void)json_object_set_new(
+            object, "remedy",
+            json_string("run gybe with the state that made it; if that is lost for good, drop the "
+                        "run's subscriptions, slots and publications and schema gybe by hand"));
+    }
+}
+
+// --- showing -----------------------------------------------------------------------------------
+
+static int show(Cli *cli, const json_t *findings)
+{
+    size_t i, errors = 0;
+    json_t *object;
+    json_array_foreach(findings, i, object)
+    {
+        const char *level = json_get_string(object, "level", "");
+        const char *remedy = json_get_string(object, "remedy", "");
+        errors += strcmp(level, "error") == 0;
+        if (cli->values.json || (strcmp(level, "ok") == 0 && cli->values.quiet))
+            continue;
+        (void)fprintf(cli->out, "%-7s  %s: %s\n", level, json_get_string(object, "subject", ""),
+                      json_get_string(object, "message", ""));
+        if (remedy[0] != '\0')
+            (void)fprintf(cli->out, "         %s\n", remedy);
+    }
+    if (cli->values.json)
+        cli_json_document(cli, findings);
+    else if (errors == 0 && cli_says(cli))
+        (void)fprintf(cli->out, "nothing is in the way\n");
+    return errors == 0 ? 0 : 1;
+}
+
+int cli_doctor(Cli *cli)
+{
+    Err err = {0};
+    Settings settings = {0};
+    OWNED(engine_close) Engine *engine = NULL;
+    OWNED(json_done) json_t *runs = json_array();
+    OWNED(json_done) json_t *findings = NULL;
+    // Runs first: what is settled there is not found again at the poolers.
+    if (!cli_engine(cli, &settings, &engine, &err) || !runs_look(cli, engine, runs, &err) ||
+        !profiles_look(cli, &settings, &findings, &err))
+        return cli_fail(cli, &err);
+    owners_judge(cli, engine, findings);
+    (void)json_array_extend(findings, runs);
+    return show(cli, findings);
+}

@@ -1,0 +1,209 @@
+// What is missing or left over at the operator's databases and poolers, with the remedy. A process of its
+// own: request {"connections":[...],"traffic":[...]} on stdin, findings [{"level","subject","message",
+// "remedy","run"?}] on stdout. Changes nothing.
+
+#include "stage/postgres/address.h"
+#include "stage/postgres/catalog.h"
+#include "stage/postgres/journal.h"
+#include "stage/postgres/schema.h"
+#include "stage/sides.h"
+#include "stage/traffic/traffic.h"
+
+#include "runner/base/cancel.h"
+#include "runner/base/json.h"
+#include "runner/base/log.h"
+#include "runner/base/units.h"
+#include "runner/base/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { REQUEST_MAX = 4 << 20, ROOM_LEAST = 2 };
+
+typedef struct {
+    Arena *arena;
+    json_t *findings;
+    const char *subject;
+} Doctor;
+
+__attribute__((format(printf, 4, 5))) static json_t *
+finding(Doctor *doctor, const char *level, const char *remedy, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s}", "level", level, "subject", doctor->subject, "message",
+                  arena_vprintf(doctor->arena, format, args), "remedy", remedy);
+    va_end(args);
+    (void)json_array_append_new(doctor->findings, object);
+    return object;
+}
+
+static void trouble(Doctor *doctor, const Err *err)
+{
+    (void)finding(doctor, "error", err->hint, "%s", err->message);
+}
+
+// --- a database ------------------------------------------------------------------------------
+
+static const char server_text[] =
+    "SELECT current_setting('server_version'), pg_catalog.pg_is_in_recovery(),"
+    " current_setting('wal_level'),"
+    " current_setting('max_replication_slots')::int"
+    "   - (SELECT count(*) FROM pg_catalog.pg_replication_slots),"
+    " current_setting('max_wal_senders')::int"
+    "   - (SELECT count(*) FROM pg_catalog.pg_stat_replication)";
+
+static bool server_look(Doctor *doctor, Connection *connection, Err *err)
+{
+    PgRows rows;
+    if (!connection_run(connection, doctor->arena, server_text, NULL, 0, &rows, err))
+        return false;
+    (void)finding(doctor, "ok", "", "PostgreSQL %s answers", pg_cell(&rows, 0, 0));
+    if (pg_cell_bool(&rows, 0, 1))
+        (void)finding(doctor, "error", "name its primary in the profile's uri",
+                      "it is a standby: nothing can be written there");
+    if (strcmp(pg_cell(&rows, 0, 2), "logical") != 0)
+        (void)finding(doctor, "warning",
+                      "set wal_level = logical and restart (on RDS: rds.logical_replication = 1)",
+                      "wal_level is %s: it can be no source, and as a target it has no way back",
+                      pg_cell(&rows, 0, 2));
+    for (size_t column = 3; column <= 4; column++)
+        if (pg_cell_int(&rows, 0, column, 0) < ROOM_LEAST)
+            (void)finding(doctor, "warning", "raise it; a migration needs two",
+                          "%s has room for %s more",
+                          column == 3 ? "max_replication_slots" : "max_wal_senders",
+                          pg_cell(&rows, 0, column));
+    return true;
+}
+
+// Slots hold WAL back whether or not anybody still reads them.
+static bool slots_look(Doctor *doctor, Connection *connection, Err *err)
+{
+    PgRows rows;
+    if (!connection_run(connection, doctor->arena,
+                        "SELECT slot_name, active, coalesce(pg_catalog.pg_wal_lsn_diff("
+                        "pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::bigint"
+                        " FROM pg_catalog.pg_replication_slots"
+                        " WHERE slot_name LIKE 'gybe\\_%' AND database = current_database()",
+                        NULL, 0, &rows, err))
+        return false;
+    for (size_t i = 0; i < rows.count; i++)
+        if (!pg_cell_bool(&rows, i, 1))
+            (void)finding(doctor, "warning",
+                          "`gybe retry RUN` goes on with its run, `gybe finish RUN` drops it",
+                          "slot %s is read by nobody and holds back %s of WAL",
+                          pg_cell(&rows, i, 0),
+                          size_human(doctor->arena, pg_cell_int(&rows, i, 2, 0)));
+    return true;
+}
+
+static bool owner_look(Doctor *doctor, Connection *connection, Err *err)
+{
+    bool exists = false;
+    PgRows rows;
+    if (!journal_exists(connection, doctor->arena, &exists, err))
+        return false;
+    if (!exists)
+        return true;
+    if (!connection_run(connection, doctor->arena, "SELECT run, migration FROM gybe.owner", NULL, 0,
+                        &rows, err))
+        return false;
+    const char *run = rows.count > 0 ? pg_cell(&rows, 0, 0) : "";
+    json_t *object = finding(doctor, "note", arena_printf(doctor->arena, "gybe finish %s", run),
+                             "schema gybe is there: it belongs to run %s of migration %s", run,
+                             rows.count > 0 ? pg_cell(&rows, 0, 1) : "");
+    (void)json_object_set_new(object, "run", json_string(run));
+    return true;
+}
+
+static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
+{
+    OWNED(connection_close) Connection *connection = NULL;
+    OWNED(connection_close) Connection *reader = NULL;
+    Err err = {0}, refused = {0};
+    doctor->subject = arena_printf(doctor->arena, "connections.%s", profile->name);
+    if (!side_open(profile, "connection", "doctor", &connection, &err) ||
+        !server_look(doctor, connection, &err) || !slots_look(doctor, connection, &err) ||
+        !owner_look(doctor, connection, &err)) {
+        trouble(doctor, &err);
+        return;
+    }
+    ConnectionSpec spec = {.uri = profile->reader,
+                           .what = "its reader",
+                           .purpose = "doctor",
+                           .kind = CONNECTION_READER};
+    if (profile->reader.reveal != NULL && !connection_open(&spec, &reader, &refused))
+        trouble(doctor, &refused);
+}
+
+// --- poolers ---------------------------------------------------------------------------------
+
+static void traffic_look(Doctor *doctor, const TrafficProfile *profile)
+{
+    OWNED(traffic_close) Traffic *traffic = NULL;
+    TrafficAddress now;
+    Err err = {0};
+    doctor->subject = arena_printf(doctor->arena, "traffic.%s", profile->name);
+    if (!traffic_open(profile, &traffic, &err) ||
+        !traffic_address(traffic, doctor->arena, &now, &err) ||
+        !traffic_check(traffic, &now, doctor->arena, &err)) {
+        trouble(doctor, &err);
+        return;
+    }
+    (void)finding(doctor, "ok", "", "%zu pooler%s, at %s:%s", profile->pooler_count,
+                  profile->pooler_count == 1 ? "" : "s", now.host, now.port);
+    if (profile->probe.reveal == NULL)
+        (void)finding(doctor, "warning", "give probeFrom: an application's login",
+                      "no login can be proven on the other side before a cutover");
+}
+
+static void tools_look(Doctor *doctor)
+{
+    SchemaTools tools;
+    Err err = {0};
+    doctor->subject = "this machine";
+    if (schema_tools(0, doctor->arena, &tools, &err))
+        (void)finding(doctor, "ok", "", "pg_dump %d", tools.major);
+    else
+        trouble(doctor, &err);
+}
+
+static bool request_look(Doctor *doctor, Err *err)
+{
+    char *text = arena_alloc(doctor->arena, REQUEST_MAX + 1);
+    size_t length = fread(text, 1, REQUEST_MAX, stdin), i;
+    OWNED(json_done) json_t *request = NULL;
+    json_t *object;
+    if (!json_parse("request", text, length, &request, err))
+        return false;
+    tools_look(doctor);
+    json_array_foreach(json_object_get(request, "connections"), i, object)
+    {
+        ConnectionProfile profile = stage_connection_from_json(doctor->arena, object);
+        connection_look(doctor, &profile);
+    }
+    json_array_foreach(json_object_get(request, "traffic"), i, object)
+    {
+        TrafficProfile profile = stage_traffic_from_json(doctor->arena, object);
+        traffic_look(doctor, &profile);
+    }
+    return true;
+}
+
+int doctor_main(void)
+{
+    OWNED(arena_done) Arena arena = {0};
+    OWNED(json_done) json_t *findings = json_array();
+    Doctor doctor = {.arena = &arena, .findings = findings};
+    Err err = {0};
+    log_open(STDERR_FILENO, LOG_FORM_TEXT, LOG_WARNING);
+    if (!cancel_install(&err) || !request_look(&doctor, &err)) {
+        log_err(LOG_ERROR, &err);
+        return err_exit_code(&err);
+    }
+    (void)printf("%s\n", json_text(&arena, findings));
+    return fflush(stdout) == 0 ? 0 : 1;
+}
