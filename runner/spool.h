@@ -18,7 +18,7 @@ bool spool_named(const char *directory, const char *name, Arena *arena, Spool *r
 bool spool_create(const Spool *spool, int *ret_fd, int *ret_errors_fd, Err *err); // locked
 bool spool_held(const Spool *spool); // a stage holds the lock
 // Whole lines from *offset on, at most some hundred a call; *offset moves past them. A line that is no
-// JSON is passed over. An incomplete last line is left for later.
+// JSON is passed over. An incomplete last line is left for later. No file: no line.
 bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret_lines,
                 size_t *ret_count, Err *err);
 // Waits for the file to grow, a stop to be asked for, or the time to pass.
