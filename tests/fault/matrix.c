@@ -4,10 +4,10 @@
 // died no transaction failed and nobody was held beyond maxPause plus the guardian's bound, and `finish`
 // leaves nothing behind.
 //
-//   fault_matrix [back/]NAME:ACTION[@N] ...
+//   fault_matrix [back/|finish/]NAME:ACTION[@N][+NAME=ACTION] ...
 //
-// back/: the point is armed in `gybe rollback`, after a cutover without faults. N: its N-th hit in a
-// process, default 1. Actions: kill, error, lie (what the failpoint does by itself); and, while the
+// back/: the point is armed in `gybe rollback`, after a cutover without faults; finish/: in `gybe finish`.
+// N: its N-th hit in a process, default 1. What stands behind + is armed too, to lead there. Actions: kill, error, lie (what the failpoint does by itself); and, while the
 // process waits there: kill-gybe (the runner), kill-both (runner and whoever waits), restart-source,
 // restart-target, kill-pooler, send-int and send-term (Ctrl-C and SIGTERM to the runner), send-int-twice.
 
@@ -38,8 +38,8 @@ enum {
 
 typedef struct {
     const char *label; // as on the command line
-    bool back;
-    char name[64], action[32];
+    bool back, finish;
+    char name[64], action[32], leading[96];
     int hit;
 } Combination;
 
@@ -121,7 +121,8 @@ static const char *goal(const Combination *combination)
 // What an operator does: again, until it is done.
 static void drive_to_end(Case *work)
 {
-    const char *again = work->combination->back ? "rollback" : "retry";
+    const Combination *combination = work->combination;
+    const char *again = combination->back ? "rollback" : combination->finish ? "finish" : "retry";
     const char *said = "";
     for (int tries = 0; tries < TRIES_MOST; tries++) {
         const char *state = run_state(work);
@@ -193,11 +194,15 @@ static bool reached(Case *work, const GybeEnd *end, pid_t waiting)
 static bool faulty_run(Case *work)
 {
     const Combination *combination = work->combination;
-    const char *const env[] = {it_text(work->it, "GYBE_FAILPOINTS=%s=%s@%d", combination->name,
+    const char *const env[] = {it_text(work->it, "GYBE_FAILPOINTS=%s=%s@%d%s%s", combination->name,
                                        is_waiting(combination) ? "wait" : combination->action,
-                                       combination->hit),
+                                       combination->hit, combination->leading[0] != '\0' ? "," : "",
+                                       combination->leading),
                                it_text(work->it, "GYBE_FAILPOINT_DIR=%s", work->dir), NULL};
-    GybeRun *run = start(work, env, combination->back ? "rollback" : "run");
+    GybeRun *run = start(work, env,
+                         combination->back     ? "rollback"
+                         : combination->finish ? "finish"
+                                               : "run");
     pid_t waiting = 0;
     if (is_waiting(combination)) {
         waiting = await_hit(work, run);
@@ -249,7 +254,8 @@ static void judge(Case *work)
          load_committed(work->load) < before + 20; it_wait_step(&wait)) {
     }
     nobody_lost(work, serving);
-    scene_assert_equal(scene);
+    if (!work->combination->finish) // afterwards nothing leads to the other side
+        scene_assert_equal(scene);
     GybeEnd end = command(work, "finish");
     if (end.exit_code != 0)
         it_fail(work->it, "finish: exit code %d: %s", end.exit_code, end.errors);
@@ -261,6 +267,7 @@ static const SceneSpec spec = {
     .name = "shop",
     .setup = "create table shop.item (id bigint primary key, name text not null);"
              "insert into shop.item select i, md5(i::text) from generate_series(1, 3000) i;"
+             "create table shop.keyless (v int); insert into shop.keyless values (1), (1);"
              "create sequence shop.ticket; select nextval('shop.ticket')",
 };
 
@@ -275,7 +282,7 @@ static void holds(void **state)
     if (!file_make_dirs(work->dir, 0777, &err))
         it_fail(work->it, "%s", err.message);
     work->load = scene_load(work->scene, 4, 60);
-    if (work->combination->back) {
+    if (work->combination->back || work->combination->finish) {
         GybeRun *run = start(work, NULL, "run");
         follow(work, run);
         assert_int_equal(gybe_wait(run, RUN_MS).exit_code, 0);
@@ -316,9 +323,12 @@ static bool combination_read(const char *text, Combination *ret_combination)
 {
     Combination combination = {.label = text, .hit = 1};
     combination.back = strncmp(text, "back/", 5) == 0;
-    const char *at = combination.back ? text + 5 : text;
-    if (sscanf(at, "%63[^:]:%31[^@]@%d", combination.name, combination.action, &combination.hit) <
-        2)
+    combination.finish = strncmp(text, "finish/", 7) == 0;
+    const char *at = combination.back ? text + 5 : combination.finish ? text + 7 : text;
+    const char *plus = strchr(at, '+');
+    if (sscanf(at, "%63[^:]:%31[^@+]@%d", combination.name, combination.action, &combination.hit) <
+            2 ||
+        (plus != NULL && sscanf(plus, "+%95s", combination.leading) != 1))
         return false;
     *ret_combination = combination;
     return true;
@@ -331,7 +341,8 @@ int main(int argc, char **argv)
     size_t count = 0;
     for (int i = 1; i < argc && count < COMBINATIONS_MAX; i++, count++) {
         if (!combination_read(argv[i], &combinations[count])) {
-            (void)fprintf(stderr, "fault_matrix: %s is not [back/]NAME:ACTION[@N]\n", argv[i]);
+            (void)fprintf(stderr, "fault_matrix: %s is not [back/|finish/]NAME:ACTION[@N][+...]\n",
+                          argv[i]);
             return 2;
         }
         tests[count] = (struct CMUnitTest){.name = argv[i],

@@ -61,6 +61,7 @@ static RunRow run_named(const char *id, const char *target)
                     .commit = "c0ffee",
                     .blob = "b10b",
                     .document = "{}",
+                    .workload = "",
                     .source = "left",
                     .target = target,
                     .authors = "[\"Grace\",\"grace@example.com\"]",
