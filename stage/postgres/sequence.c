@@ -60,15 +60,20 @@ static int64_t margin_of(const Sequence *sequence, int64_t first, int64_t second
 static bool sequences_set(Connection *to, const Catalog *catalog, const Position *goals,
                           const bool *wanted, Arena *arena, Err *err)
 {
+    // Rows of a list, not columns of a target list: that ends at 1,664.
+    static const char head[] =
+        "SELECT count(pg_catalog.setval(v.name::regclass, v.value, v.called))"
+        " FROM (VALUES ";
     Buf text = buf_init(arena, TEXT_MAX);
     for (size_t i = 0; i < catalog->sequence_count; i++)
         if (wanted[i])
-            (void)buf_printf(&text, "%spg_catalog.setval(%s::regclass, %" PRId64 ", %s)",
-                             text.length == 0 ? "SELECT " : ", ",
+            (void)buf_printf(&text, "%s(%s, %" PRId64 "::bigint, %s)",
+                             text.length == 0 ? head : ", ",
                              pg_literal(arena, catalog->sequences[i].qualified), goals[i].value,
                              goals[i].called ? "true" : "false");
     if (text.length == 0)
         return true;
+    (void)buf_puts(&text, ") v(name, value, called)");
     return buf_check(&text, "the statement over all sequences", err) &&
            FAILPOINT("sequence.set.before", err) &&
            (connection_run(to, arena, text.text, NULL, 0, NULL, err) || err_note(err, "sequences"));
