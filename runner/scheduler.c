@@ -273,14 +273,18 @@ static bool stage_succeeded(const Scheduler *scheduler, const Look *look, const 
     return strcmp(name, "plan") != 0 || plan_record(scheduler, look, data, err);
 }
 
-// verify missed the service level, and the annotation says what then. Recorded before verify's end: a
-// runner that dies between the two reads the same result again.
+// verify missed the service level, or the target lets nobody in after the cutover, and the annotation says
+// what then. Recorded before the stage's end: a runner that dies between the two reads the same result
+// again.
 static bool rollback_begin(const Scheduler *scheduler, const Look *look, const StageRow *stage,
                            const json_t *data, bool *ret_goes_back, Err *err)
 {
     const json_t *workload = json_object_get(data, "workload");
-    *ret_goes_back = strcmp(stage->name, "verify") == 0 && look->migration.rollback.automatic &&
-                     strcmp(json_get_string(workload, "slo", ""), "missed") == 0;
+    bool missed = strcmp(stage->name, "verify") == 0 &&
+                  strcmp(json_get_string(workload, "slo", ""), "missed") == 0;
+    bool shut_out = strcmp(stage->name, "cutover") == 0 && !json_get_bool(data, "login", true) &&
+                    json_get_bool(data, "reverse", false);
+    *ret_goes_back = look->migration.rollback.automatic && (missed || shut_out);
     return !*ret_goes_back ||
            store_rollback(scheduler->store, look->run.id, RUN_ROLLBACK_AUTOMATIC, err);
 }
@@ -532,9 +536,10 @@ static bool rollback_step(Scheduler *scheduler, Look *look, Arena *arena, Step *
         return false;
     if (strcmp(rollback->status, "SUCCEEDED") != 0)
         return stage_execute(scheduler, look, "rollback", arena, ret_step, err);
-    if (automatic && !store_verify_rolled_back(scheduler->store, look->run.id, err))
+    bool crossed = stage_is(look, "cutover", "SUCCEEDED"); // else nobody was let in there
+    if (automatic && crossed && !store_verify_rolled_back(scheduler->store, look->run.id, err))
         return false;
-    const char *why = automatic ? look_stage(look, "verify")->error : NULL;
+    const char *why = automatic ? look_stage(look, crossed ? "verify" : "cutover")->error : NULL;
     return move(scheduler, look, EVENT_ROLL_BACK, NULL, why, "rollback", err);
 }
 

@@ -129,6 +129,8 @@ static bool outcome_take(Crossing *crossing, Attempts *attempts, const SwitchOut
     if (outcome->outcome == SWITCH_NEEDS_OPERATOR)
         return operator_error(report, err);
     attempts->committed = outcome->outcome == SWITCH_COMMITTED;
+    if (attempts->committed && !json_get_bool(report, "login", true))
+        json_to_err(json_object_get(report, "error"), &crossing->nobody_let_in);
     attempts->rearm = json_get_bool(report, "rearm", false);
     json_to_err(json_object_get(report, "error"), &why);
     if (!attempts->committed)
@@ -230,8 +232,25 @@ static bool take_up_committed(Crossing *crossing, int number, Err *err)
         return false;
     crossing->armed = count > 0;
     data_take(crossing, report, number);
+    if (!json_get_bool(report, "login", true))
+        json_to_err(json_object_get(report, "error"), &crossing->nobody_let_in);
     log_info("the switch had been committed by an earlier attempt; finishing it");
     return true;
+}
+
+// Everything is where it belongs and nobody is held; but the side that serves lets nobody in. The stage
+// fails with "login": false in its data, and the run goes back by the way that is open.
+static bool all_let_in(Crossing *crossing, Err *err)
+{
+    if (crossing->nobody_let_in.kind == ERR_NONE)
+        return true;
+    json_object_set_new(crossing->data, "login", json_false());
+    *err = crossing->nobody_let_in;
+    bool goes_back = crossing_is_forward(crossing) && crossing->armed &&
+                     crossing->request->migration.rollback.automatic;
+    if (!goes_back)
+        err->exit_code = CROSSING_EXIT_OPERATOR;
+    return false;
 }
 
 bool crossing_run(Crossing *crossing, Err *err)
@@ -245,9 +264,10 @@ bool crossing_run(Crossing *crossing, Err *err)
         log_warning("an attempt that was left open has been undone");
     if (!crossing_open(crossing, err))
         return false;
-    if (found == FOUND_COMMITTED)
-        return take_up_committed(crossing, number, err) && crossing_disarm(crossing, err);
-    return switch_over(crossing, number, err) && crossing_disarm(crossing, err);
+    bool committed = found == FOUND_COMMITTED;
+    return (committed ? take_up_committed(crossing, number, err)
+                      : switch_over(crossing, number, err)) &&
+           crossing_disarm(crossing, err) && all_let_in(crossing, err);
 }
 
 Crossing crossing_init(const StageContext *context, const char *direction)

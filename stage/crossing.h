@@ -19,9 +19,10 @@ typedef struct {
     Catalog catalog; // of `from`
     Lane *lanes;     // from -> to
     size_t lane_count;
-    Lane back;    // to -> from
-    bool armed;   // the way back is there and proven
-    json_t *data; // the stage's result, CONTRACT section 5
+    Lane back;         // to -> from
+    bool armed;        // the way back is there and proven
+    Err nobody_let_in; // committed, but no login was seen where clients were sent
+    json_t *data;      // the stage's result, CONTRACT section 5
 } Crossing;
 
 Crossing crossing_init(const StageContext *context, const char *direction);

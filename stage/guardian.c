@@ -23,6 +23,7 @@ enum {
     READY_MS = 60000, // connections, catalogs, the fence's trial
     BEFORE_MS =
         10000, // of an attempt, before anybody is held: reopening, staging, the poolers' gate
+    AFTER_MS = 25000, // nobody is held any more: a login is waited for
     END_MS = 3000,
     STDERR_LIMIT_BYTES = 4096
 };
@@ -258,7 +259,7 @@ bool guardian_switch(Guardian *guardian, const char *direction, int attempt,
     json_t *ask = json_pack("{s:s,s:s,s:i,s:I}", "do", "switch", "direction", direction, "attempt",
                             attempt, "max_pause_ms", (json_int_t)guardian->max_pause_ms);
     json_t *answer = NULL;
-    int64_t timeout_ms = BEFORE_MS + guardian->max_pause_ms + GUARDIAN_BOUND_MS;
+    int64_t timeout_ms = BEFORE_MS + 2 * guardian->max_pause_ms + GUARDIAN_BOUND_MS + AFTER_MS;
     if (!channel_send(&guardian->channel, ask, err) ||
         !channel_receive(&guardian->channel, timeout_ms, &answer, err))
         return err_note(err, "guardian");

@@ -180,6 +180,8 @@ bool switch_open(const StageRequest *request, const char *direction, Arena *aren
         return err_set(err, ERR_CONFLICT, "no %s lane of this run: nothing follows", direction);
     }
     work->markers = arena_array(arena, int64_t, work->lane_count);
+    if (!is_forward(direction))
+        traffic_leave_dead(work->traffic);
     *ret_switch = work;
     return true;
 }
@@ -430,6 +432,8 @@ static json_t *report_make(const Switch *work, SwitchEnd end, const Err *err)
                         json_real((double)(int64_t)(work->pause_ms * 1000) / 1000));
     if (work->doubt)
         json_object_set_new(report, "rearm", json_true());
+    if (work->no_login)
+        json_object_set_new(report, "login", json_false());
     if (work->lsn != NULL)
         json_object_set_new(report, "lsn", json_string(work->lsn));
     if (err->kind != ERR_NONE)
@@ -443,7 +447,7 @@ SwitchReport switch_attempt(Switch *work, int number, int64_t max_pause_ms, Swit
     work->number = number;
     work->max_pause_ms = max_pause_ms;
     work->held_at_ns = work->deadline_ms = 0;
-    work->fence_touched = work->commit_sent = work->doubt = false;
+    work->fence_touched = work->commit_sent = work->doubt = work->no_login = false;
     work->step_count = 0;
     work->pause_ms = 0;
     work->lsn = NULL;

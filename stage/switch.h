@@ -16,7 +16,9 @@ const char *switch_end_name(SwitchEnd end); // committed aborted needs_operator
 typedef struct {
     SwitchEnd end;
     double pause_ms; // 0: nobody was held
-    json_t *report;  // {"outcome","steps","pause_ms","lsn"?,"rearm"?,"error"?}; owned by the caller
+    json_t
+        *report; // {"outcome","steps","pause_ms","lsn"?,"rearm"?,"login"?,"error"?}; owned by the
+                 // caller. "login": false: committed, but nobody is let in there.
 } SwitchReport;
 
 typedef struct Switch Switch;

@@ -16,7 +16,9 @@ enum {
     UNFENCE_MS = 4000,
     RESUME_MS = 3000,
     REDIRECT_MS = 6000,
-    LOGIN_MS = 1000,
+    LOGIN_MS = 1000,        // at least
+    LOGIN_RETRY_MS = 20000, // PgBouncer's server_login_retry is 15 s
+    SERVED_MS = 2000,
     REPORT_MS = 1000,
     TRY_MS = 1000,
     RETRY_US = 5000
@@ -277,6 +279,30 @@ static void read_lsn(Switch *work)
     connection_deadline(work->to.main, 0);
 }
 
+// Nobody is held any more. That nobody is let in there does not undo the commit; whoever drives us may
+// go back.
+static void look_on(Switch *work, Err *ret_err)
+{
+    Err err = {0};
+    int64_t resumed_ns = clock_monotonic_ns();
+    // Clients that come back from a side that let nobody in wait for the pooler's next try to log in.
+    bool back = strcmp(work->direction, "reverse") == 0;
+    int64_t login_ms = back                            ? LOGIN_RETRY_MS
+                       : work->max_pause_ms > LOGIN_MS ? work->max_pause_ms
+                                                       : LOGIN_MS;
+    work->no_login =
+        !traffic_see_login(work->traffic, &work->to_address, resumed_ns / 1000000 + login_ms, &err);
+    switch_step_add(work, "login", resumed_ns);
+    if (!work->no_login) {
+        traffic_see_served(work->traffic, resumed_ns, resumed_ns / 1000000 + SERVED_MS);
+        switch_step_add(work, "served", resumed_ns);
+        return;
+    }
+    err_set(ret_err, ERR_REMOTE, "committed and redirected, but clients cannot log in there: %s",
+            err.message);
+    err_hint(ret_err, "%s", err.hint);
+}
+
 SwitchEnd switch_forward(Switch *work, Err *ret_err)
 {
     Err err = {0};
@@ -293,18 +319,9 @@ SwitchEnd switch_forward(Switch *work, Err *ret_err)
         return needs_operator(work,
                               "committed, but not all clients could be let onto the other side",
                               redirected ? &resuming : &err, ret_err);
-    started_ns = clock_monotonic_ns();
-    bool seen =
-        traffic_see_login(work->traffic, &work->to_address, clock_monotonic_ms() + LOGIN_MS, &err);
-    switch_step_add(work, "login", started_ns);
+    look_on(work, ret_err);
     read_lsn(work);
-    if (seen)
-        return SWITCH_COMMITTED;
-    err_set(ret_err, ERR_REMOTE, "committed and redirected, but clients cannot log in there: %s",
-            err.message);
-    err_hint(ret_err, "%s", err.hint);
-    ret_err->exit_code = 10;
-    return SWITCH_NEEDS_OPERATOR;
+    return SWITCH_COMMITTED;
 }
 
 // --- what is kept of it ---

@@ -45,7 +45,8 @@ struct Switch {
     int64_t *markers;
     bool fence_touched; // a raise was sent: what stands there is for the abort to find out
     bool commit_sent;
-    bool doubt; // it may yet take effect on `to`, after clients went back to `from`
+    bool no_login; // committed, but no login was seen where clients were sent
+    bool doubt;    // it may yet take effect on `to`, after clients went back to `from`
     SwitchStep steps[SWITCH_STEPS_MAX];
     size_t step_count;
     double pause_ms;

@@ -69,9 +69,14 @@ static bool console_open(const PgBouncer *pgbouncer, const Pooler *pooler, Conne
                            console, err);
 }
 
+bool pooler_answers(const PgBouncer *pgbouncer, Pooler *pooler, Err *err)
+{
+    return console_open(pgbouncer, pooler, &pooler->free, err);
+}
+
 bool pooler_connect(const PgBouncer *pgbouncer, Pooler *pooler, Err *err)
 {
-    return console_open(pgbouncer, pooler, &pooler->free, err) &&
+    return pooler_answers(pgbouncer, pooler, err) &&
            console_open(pgbouncer, pooler, &pooler->holding, err);
 }
 
@@ -118,7 +123,7 @@ static char *entry_command(Arena *arena, const char *verb, const char *entry)
     return arena_printf(arena, "%s %s", verb, pg_identifier(arena, entry));
 }
 
-static bool is_entry(const PgBouncer *pgbouncer, const char *name)
+bool pgbouncer_has_entry(const PgBouncer *pgbouncer, const char *name)
 {
     for (size_t i = 0; i < pgbouncer->profile->databases.count; i++) {
         if (name != NULL && strcmp(pgbouncer->profile->databases.items[i], name) == 0)
@@ -208,8 +213,9 @@ typedef struct {
 } PoolLoad;
 
 // Is the entry quiet: no login in progress, and nobody waits who could start one (F1)? A pool that
-// is full starts none, whoever waits.
-static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const char *entry, Err *err)
+// is full starts none, whoever waits. *ret_alive: one that is not quiet has a server.
+static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const char *entry,
+                          bool *ret_alive, Err *err)
 {
     size_t row = 0;
     if (!console_database(databases, entry, &row, err))
@@ -226,16 +232,18 @@ static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const ch
                          .servers =
                              console_int(pools, i, "sv_active") + console_int(pools, i, "sv_idle") +
                              console_int(pools, i, "sv_used") + console_int(pools, i, "sv_tested")};
-        if (load.logins > 0 || (load.waiting > 0 && load.servers < limit))
-            return err_set(
-                err, ERR_TRANSIENT,
+        if (load.logins == 0 && (load.waiting == 0 || load.servers >= limit))
+            continue;
+        *ret_alive = *ret_alive || load.servers > 0;
+        err_set(err, ERR_TRANSIENT,
                 "entry %s is not quiet: %lld server logins in progress, %lld clients wait", entry,
                 (long long)load.logins, (long long)load.waiting);
     }
-    return true;
+    return err->kind == ERR_NONE;
 }
 
-static bool pooler_is_quiet(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena, Err *err)
+static bool pooler_is_quiet(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena,
+                            bool *ret_alive, Err *err)
 {
     PgRows pools, databases;
     if (!pooler_connect(pgbouncer, pooler, err))
@@ -255,25 +263,34 @@ static bool pooler_is_quiet(const PgBouncer *pgbouncer, Pooler *pooler, Arena *a
             err_set(err, ERR_CONFLICT, "entry %s is paused already", entry);
             return err_hint(err, "RESUME it on the console if nobody needs it paused");
         }
-        if (!pool_is_quiet(&pools, &databases, entry, err))
+        if (!pool_is_quiet(&pools, &databases, entry, ret_alive, err))
             return false;
     }
     return true;
+}
+
+static void pgbouncer_leave_dead(void *state)
+{
+    PgBouncer *pgbouncer = state;
+    pgbouncer->leaves_dead = true;
 }
 
 static bool pgbouncer_gate(PgBouncer *pgbouncer, int gate_ms, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     int64_t deadline_ms = clock_monotonic_ms() + gate_ms;
+    bool alive = !pgbouncer->leaves_dead; // some pool had a server at some look
     for (;;) {
         Err busy = {0};
         bool quiet = true;
         for (size_t i = 0; i < pgbouncer->pooler_count && quiet; i++)
-            quiet = pooler_is_quiet(pgbouncer, &pgbouncer->poolers[i], &arena, &busy) ||
+            quiet = pooler_is_quiet(pgbouncer, &pgbouncer->poolers[i], &arena, &alive, &busy) ||
                     err_note(&busy, "%s", pgbouncer->poolers[i].what);
         if (quiet)
             return true;
         if (busy.kind != ERR_TRANSIENT || clock_monotonic_ms() >= deadline_ms) {
+            if (busy.kind == ERR_TRANSIENT && !alive)
+                return true;
             *err = busy;
             return false;
         }
@@ -445,87 +462,6 @@ static bool pgbouncer_redirect(void *state, int64_t deadline_ms, Err *err)
     }
 }
 
-// --- after letting go ---
-
-static bool is_numeric_of(const char *const *list, const char *address)
-{
-    for (size_t i = 0; list[i] != NULL; i++) {
-        if (address != NULL && strcmp(list[i], address) == 0)
-            return true;
-    }
-    return false;
-}
-
-typedef struct {
-    bool login;
-    int64_t clients, waiting;
-} Seen;
-
-static bool look_for_login(const PgBouncer *pgbouncer, Pooler *pooler, const TrafficAddress *at,
-                           const char *const *numeric, Arena *arena, Seen *ret_seen, Err *err)
-{
-    PgRows servers, pools;
-    if (!console_rows(pooler->free, "SHOW SERVERS", arena, &servers, err) ||
-        !console_rows(pooler->free, "SHOW POOLS", arena, &pools, err))
-        return false;
-    Seen seen = {0};
-    for (size_t i = 0; i < servers.count; i++) {
-        const char *server = console_cell(&servers, i, "state");
-        const char *port = console_cell(&servers, i, "port");
-        const char *address = console_cell(&servers, i, "addr");
-        bool there = *at->host == '/' || is_numeric_of(numeric, address);
-        seen.login = seen.login || (is_entry(pgbouncer, console_cell(&servers, i, "database")) &&
-                                    server != NULL && strcmp(server, "login") != 0 &&
-                                    strcmp(server, "new") != 0 && port != NULL &&
-                                    strcmp(port, at->port) == 0 && there);
-    }
-    for (size_t i = 0; i < pools.count; i++) {
-        if (!is_entry(pgbouncer, console_cell(&pools, i, "database")))
-            continue;
-        seen.waiting += console_int(&pools, i, "cl_waiting");
-        seen.clients += console_int(&pools, i, "cl_waiting") + console_int(&pools, i, "cl_active");
-    }
-    *ret_seen = seen;
-    return true;
-}
-
-static bool pgbouncer_see_login(void *state, const TrafficAddress *at, int64_t deadline_ms,
-                                Err *err)
-{
-    PgBouncer *pgbouncer = state;
-    OWNED(arena_done) Arena arena = {0};
-    const char *const *numeric = address_numeric(&arena, at->host);
-    for (;;) {
-        int64_t waiting = 0;
-        bool everywhere = true;
-        for (size_t i = 0; i < pgbouncer->pooler_count; i++) {
-            Pooler *pooler = &pgbouncer->poolers[i];
-            Seen seen = {0};
-            Err lost = {0};
-            if (!console_open(pgbouncer, pooler, &pooler->free, &lost))
-                continue; // a pooler that is down has no clients
-            connection_deadline(pooler->free, clock_monotonic_ms() + COMMAND_MS);
-            if (!look_for_login(pgbouncer, pooler, at, numeric, &arena, &seen, &lost)) {
-                connection_close(&pooler->free);
-                everywhere = false;
-                continue;
-            }
-            everywhere = everywhere && (seen.login || seen.clients == 0);
-            waiting += seen.login ? 0 : seen.waiting;
-        }
-        if (everywhere)
-            return true;
-        if (clock_monotonic_ms() >= deadline_ms && waiting == 0)
-            return true; // nobody asked for a connection
-        if (clock_monotonic_ms() >= deadline_ms) {
-            err_set(err, ERR_TRANSIENT, "%lld clients wait and no server login at %s:%s was seen",
-                    (long long)waiting, at->host, at->port);
-            return err_hint(err, "the pooler's log says why its logins fail");
-        }
-        pause_us(POLL_US);
-    }
-}
-
 const TrafficKind traffic_pgbouncer = {.name = "pgbouncer",
                                        .open = pgbouncer_open,
                                        .close = pgbouncer_close,
@@ -535,7 +471,9 @@ const TrafficKind traffic_pgbouncer = {.name = "pgbouncer",
                                        .stage = pgbouncer_stage,
                                        .unstage = pgbouncer_unstage,
                                        .pause = pgbouncer_pause,
+                                       .leave_dead = pgbouncer_leave_dead,
                                        .redirect = pgbouncer_redirect,
                                        .resume = pgbouncer_resume,
                                        .see_login = pgbouncer_see_login,
+                                       .see_served = pgbouncer_see_served,
                                        .address = pgbouncer_address};

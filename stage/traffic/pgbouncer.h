@@ -1,6 +1,7 @@
 #pragma once
 // Inside the PgBouncer kind: what its files share. pgbouncer.c holds and lets go, pgbouncer_check.c
-// looks, pgbouncer_stage.c changes the databases files and probes.
+// looks, pgbouncer_stage.c changes the databases files and probes, pgbouncer_see.c looks on after
+// RESUME.
 
 #include "stage/postgres/connection.h"
 #include "stage/traffic/pgbouncer_file.h"
@@ -35,6 +36,7 @@ typedef struct {
     PoolerFile *files;
     size_t file_count;
     TrafficAddress to; // staged; .host NULL: nothing
+    bool leaves_dead;  // see traffic_leave_dead
     bool redirecting;  // from here on only poolers that are redirected may be resumed
 } PgBouncer;
 
@@ -46,6 +48,9 @@ const char *console_cell(const PgRows *rows, size_t row,
 int64_t console_int(const PgRows *rows, size_t row, const char *column); // 0: absent
 // The row of SHOW DATABASES for an entry. ERR_NOT_FOUND.
 bool console_database(const PgRows *rows, const char *name, size_t *ret_row, Err *err);
+bool pgbouncer_has_entry(const PgBouncer *pgbouncer, const char *name); // NULL: no
+// Opens `free` unless it is open and whole.
+bool pooler_answers(const PgBouncer *pgbouncer, Pooler *pooler, Err *err);
 // Opens whichever of the two connections is missing or broken.
 bool pooler_connect(const PgBouncer *pgbouncer, Pooler *pooler, Err *err);
 // Does SHOW DATABASES say exactly `address` for every entry?
@@ -59,6 +64,8 @@ bool pgbouncer_probe(void *state, const TrafficAddress *to, Arena *arena, Err *e
 bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena,
                      Err *err);
 void pgbouncer_unstage(void *state);
+bool pgbouncer_see_login(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err);
+void pgbouncer_see_served(void *state, int64_t resumed_ns, int64_t deadline_ms);
 // The staged text becomes the file; made anew when the file was edited since. Idempotent.
 bool pooler_file_switch(const PgBouncer *pgbouncer, PoolerFile *file, int64_t deadline_ms,
                         Err *err);

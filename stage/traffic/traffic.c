@@ -82,6 +82,11 @@ bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t 
     return traffic->kind->pause(traffic->state, gate_ms, max_pause_ms, ret_held_at_ns, err);
 }
 
+void traffic_leave_dead(Traffic *traffic)
+{
+    traffic->kind->leave_dead(traffic->state);
+}
+
 bool traffic_redirect(Traffic *traffic, int64_t deadline_ms, Err *err)
 {
     return traffic->kind->redirect(traffic->state, deadline_ms, err);
@@ -95,6 +100,11 @@ bool traffic_resume(Traffic *traffic, int64_t deadline_ms, Err *err)
 bool traffic_see_login(Traffic *traffic, const TrafficAddress *at, int64_t deadline_ms, Err *err)
 {
     return traffic->kind->see_login(traffic->state, at, deadline_ms, err);
+}
+
+void traffic_see_served(Traffic *traffic, int64_t resumed_ns, int64_t deadline_ms)
+{
+    traffic->kind->see_served(traffic->state, resumed_ns, deadline_ms);
 }
 
 bool traffic_address(Traffic *traffic, Arena *arena, TrafficAddress *ret_address, Err *err)

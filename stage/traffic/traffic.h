@@ -41,6 +41,9 @@ void traffic_unstage(Traffic *traffic);
 // was if nobody was held.
 bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
                    Err *err);
+// From now on a pool that has had no server for the whole of a gate counts as quiet: who waits there is
+// held already, by a side that lets nobody in. For the way back from such a side only.
+void traffic_leave_dead(Traffic *traffic);
 // Renames the staged files, RELOADs, sees the new address in SHOW DATABASES of every pooler (F4).
 // Idempotent.
 bool traffic_redirect(Traffic *traffic, int64_t deadline_ms, Err *err);
@@ -51,5 +54,8 @@ bool traffic_resume(Traffic *traffic, int64_t deadline_ms, Err *err);
 // After RESUME: a server login at the new address is seen in SHOW SERVERS before the deadline, or
 // nobody asked for one. ERR_TRANSIENT when clients wait and none came.
 bool traffic_see_login(Traffic *traffic, const TrafficAddress *at, int64_t deadline_ms, Err *err);
+// Until everybody who was held since before resumed_ns (monotonic) has been served, or the deadline:
+// later than RESUME by the servers' warm-up (F8). Only looks.
+void traffic_see_served(Traffic *traffic, int64_t resumed_ns, int64_t deadline_ms);
 // Where the entries point now, by SHOW DATABASES of all poolers; ERR_CONFLICT when they disagree.
 bool traffic_address(Traffic *traffic, Arena *arena, TrafficAddress *ret_address, Err *err);

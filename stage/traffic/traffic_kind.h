@@ -16,9 +16,11 @@ typedef struct {
     void (*unstage)(void *state);
     bool (*pause)(void *state, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
                   Err *err);
+    void (*leave_dead)(void *state);
     bool (*redirect)(void *state, int64_t deadline_ms, Err *err);
     bool (*resume)(void *state, int64_t deadline_ms, Err *err);
     bool (*see_login)(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err);
+    void (*see_served)(void *state, int64_t resumed_ns, int64_t deadline_ms);
     bool (*address)(void *state, Arena *arena, TrafficAddress *ret_address, Err *err);
 } TrafficKind;
 

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -221,6 +222,48 @@ static void a_way_back_that_does_not_work_stops_the_cutover(void **state)
     it_passed(it);
 }
 
+static void append(It *it, const char *path, const char *old, const char *new_text)
+{
+    const char *text = it_read(it, path), *at = strstr(text, old);
+    assert_non_null(at);
+    it_write(it, path, it_text(it, "%.*s%s%s", (int)(at - text), text, new_text, at + strlen(old)));
+}
+
+// Proven before the switch, and refused right after it: the applications are brought back by themselves,
+// and what gybe held is not what they wait for.
+static void a_target_that_lets_nobody_in_is_left_again(void **state)
+{
+    It *it = *state;
+    static const char *const options[] = {"server_login_retry=1", NULL};
+    SceneSpec shut = spec;
+    shut.pooler_options = options;
+    Scene *scene = scene_new(it, &shut);
+    Load *load = scene_load(scene, 4, 100);
+    const char *const env[] = {"GYBE_FAILPOINTS=switch.commit.sent=wait@1",
+                               it_text(it, "GYBE_FAILPOINT_DIR=%s", it_dir(it)), NULL};
+    GybeRun *run =
+        gybe_start(it, env,
+                   (const char *[]){"run", "--config", scene->config, "--repo", "service", "--as",
+                                    "olivia", "--approve-as", "ada", "--json", NULL});
+    const char *hit = it_path(it, "switch.commit.sent.hit");
+    for (ItWait wait = it_wait(it, RUN_MS, "the switch's commit");
+         gybe_running(run) && access(hit, F_OK) != 0; it_wait_step(&wait)) {
+    }
+    const char *hba = it_path(it, "right/pg_hba.conf");
+    append(it, hba, "host", "host all shop_app all reject\nhost");
+    cluster_sql(scene->right, "postgres", "select pg_reload_conf()");
+    it_write(it, it_path(it, "switch.commit.sent.go"), "");
+    GybeEnd end = gybe_wait(run, RUN_MS);
+    must_end(scene, &end, 9, "ROLLED_BACK");
+    must_say(scene, &end, "clients cannot log in there");
+    must_have_gone_back(&end);
+    must_serve(scene, scene->left);
+    (void)scene_load_end(scene, load, scene->left);
+    scene_assert_equal(scene);
+    finish(scene);
+    it_passed(it);
+}
+
 static int setup(void **state)
 {
     *state = it_open("rollback");
@@ -242,6 +285,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_broken_way_back_is_refused_and_the_target_kept, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_way_back_that_does_not_work_stops_the_cutover, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_target_that_lets_nobody_in_is_left_again, setup,
                                         teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
