@@ -436,6 +436,7 @@ static const struct {
     {"transactions", check_transactions},
     {"tables", check_tables},
     {"traps", check_traps},
+    {"apply", plan_check_apply},
     {"extensions", check_extensions},
     {"target", check_target},
     {"roles", check_roles},

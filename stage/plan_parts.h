@@ -24,5 +24,6 @@ __attribute__((format(printf, 6, 7))) void plan_finding(Plan *plan, FindingLevel
                                                         const char *id, const char *subject,
                                                         const char *remedy, const char *format,
                                                         ...);
-bool plan_check_all(Plan *plan, Err *err);  // false only when looking itself failed
-bool plan_try_rights(Plan *plan, Err *err); // likewise
+bool plan_check_all(Plan *plan, Err *err);   // false only when looking itself failed
+bool plan_check_apply(Plan *plan, Err *err); // one of them: plan_apply.c
+bool plan_try_rights(Plan *plan, Err *err);  // likewise
