@@ -122,6 +122,9 @@ bool scheduler_request(Scheduler *scheduler, const RunRow *run, const StageRow *
                             .commit = run->commit,
                             .blob = run->blob,
                             .drop_copied = run->drop_copied};
+    SettingsPolicy policy = settings_policy(
+        scheduler->settings, settings_repository(scheduler->settings, run->repository));
+    request.policy = settings_policy_text(&policy, arena);
     if (run->workload != NULL && run->workload[0] != '\0')
         request.workload = run->workload;
     if (run->plan_digest[0] != '\0')

@@ -95,6 +95,10 @@ bool settings_in_group(const Settings *settings, const char *user, const char *g
 bool settings_has_role(const Settings *settings, const char *user, const char *role);
 // All names that mean the same person as `identity` (including it).
 Strings settings_identities(const Settings *settings, Arena *arena, const char *identity);
+// What holds for that repository's annotations; NULL: for those of none.
+SettingsPolicy settings_policy(const Settings *settings, const SettingsRepository *repository);
+// Canonical JSON: part of what an approval is bound to.
+char *settings_policy_text(const SettingsPolicy *policy, Arena *arena);
 // What an annotation may not do here: profiles unknown, not allowed for the repository, of the wrong
 // environment; looser than policy. Adds problems at the key's line.
 void settings_check_migration(const Settings *settings, const SettingsRepository *repository,

@@ -1,5 +1,6 @@
 #include "runner/settings_keys.h"
 
+#include "runner/base/json.h"
 #include "runner/base/units.h"
 
 #include <arpa/inet.h>
@@ -307,12 +308,12 @@ static void check_profiles(const Check *check, const Migration *migration)
 }
 
 // The repository's own policy is never looser than the one for all: it wins where it says something.
-static SettingsPolicy policy_for(const Check *check)
+SettingsPolicy settings_policy(const Settings *settings, const SettingsRepository *repository)
 {
-    SettingsPolicy policy = check->settings->policy;
-    if (check->repository == NULL)
+    SettingsPolicy policy = settings->policy;
+    if (repository == NULL)
         return policy;
-    const SettingsPolicy *own = &check->repository->policy;
+    const SettingsPolicy *own = &repository->policy;
     if (own->min_quorum_set)
         policy.min_quorum = own->min_quorum;
     if (own->max_pause_set)
@@ -328,10 +329,21 @@ static SettingsPolicy policy_for(const Check *check)
     return policy;
 }
 
+char *settings_policy_text(const SettingsPolicy *policy, Arena *arena)
+{
+    OWNED(json_done)
+    json_t *object = json_pack(
+        "{s:I, s:I, s:I, s:I, s:s, s:b}", "minQuorum", (json_int_t)policy->min_quorum, "maxPause",
+        (json_int_t)policy->max_pause_ms, "maxSlotRetention",
+        (json_int_t)policy->max_slot_retention_bytes, "maxJobs", (json_int_t)policy->max_jobs,
+        "checksum", policy->checksum, "automaticRollback", policy->automatic_rollback);
+    return json_text(arena, object);
+}
+
 static void check_policy(const Check *check, const Migration *migration)
 {
     Arena *arena = check->problems->arena;
-    SettingsPolicy policy = policy_for(check);
+    SettingsPolicy policy = settings_policy(check->settings, check->repository);
     if (migration->approval.quorum < policy.min_quorum)
         refuse(check, "spec.approval.quorum", "%lld is below the policy's minQuorum %lld",
                (long long)migration->approval.quorum, (long long)policy.min_quorum);

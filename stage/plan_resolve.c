@@ -61,6 +61,8 @@ bool plan_resolve(const StageRequest *request, Connection *source, Connection *t
         "migration", migration_to_json(&request->migration), "source",
         identity_json(&request->source, &from), "target", identity_json(&request->target, &to),
         "traffic", traffic_json(&request->traffic), "objects", objects_json(catalog));
+    if (request->policy != NULL)
+        (void)json_object_set_new(resolved, "policy", json_string(request->policy));
     char workload[SHA256_HEX_BYTES] = "";
     if (request->workload != NULL &&
         !crypto_sha256_hex(request->workload, strlen(request->workload), workload, err))

@@ -97,7 +97,8 @@ json_t *stage_request_to_json(const StageRequest *request)
                  {"commit", request->commit},
                  {"blob", request->blob},
                  {"plan_digest", request->plan_digest},
-                 {"workload", request->workload}};
+                 {"workload", request->workload},
+                 {"policy", request->policy}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         if (texts[i].text != NULL)
             (void)json_object_set_new(object, texts[i].key, json_string(texts[i].text));
@@ -132,6 +133,7 @@ bool stage_request_from_json(Arena *arena, const json_t *object, StageRequest *r
         .traffic = stage_traffic_from_json(arena, json_object_get(object, "traffic")),
         .plan_digest = text_of(arena, object, "plan_digest"),
         .workload = text_of(arena, object, "workload"),
+        .policy = text_of(arena, object, "policy"),
         .plan = json_object_get(object, "plan"),
         .results = json_object_get(object, "results"),
         .drop_copied = json_get_bool(object, "drop_copied", false),

@@ -66,6 +66,7 @@ typedef struct {
     json_t *plan;            // the plan stage's data; NULL before. Borrowed from the context.
     json_t *results;         // {stage name: its data} of the stages that ended; never NULL
     const char *workload;    // the text of verify.workload; NULL: none
+    const char *policy;      // the operator's, as canonical JSON; NULL: none
     bool drop_copied;        // finish: also drop the copied tables
 } StageRequest;
 
