@@ -357,10 +357,11 @@ static bool stage_lost(const Scheduler *scheduler, Look *look, const StageRow *s
     if (!store_attempt_end(scheduler->store, look->run.id, stage, "LOST", "",
                            json_text(&arena, why), err))
         return false;
+    const char *text = json_text(&arena, why);
     if (cancel_count() > 0 || look->run.cancel_asked)
-        return move(scheduler, look, EVENT_CANCEL, NULL, json_text(&arena, why), stage->name, err);
+        return run_ends(scheduler, look, stage, "CANCELED", text, err);
     if (stage->attempt >= LOST_MOST || stage_find(stage->name)->lost == LOST_NEVER)
-        return move(scheduler, look, EVENT_FAIL, NULL, json_text(&arena, why), stage->name, err);
+        return run_ends(scheduler, look, stage, "FAILED", text, err);
     return store_stage_reset(scheduler->store, look->run.id, stage->name, err) &&
            (cancel_wait_ms(LOST_DELAY_MS + jitter_ms(LOST_DELAY_MS), err) || true);
 }
