@@ -7,7 +7,8 @@
 //   fault_matrix [back/|finish/]NAME:ACTION[@N][+NAME=ACTION] ...
 //
 // back/: the point is armed in `gybe rollback`, after a cutover without faults; finish/: in `gybe finish`.
-// N: its N-th hit in a process, default 1. What stands behind + is armed too, to lead there. Actions: kill, error, lie (what the failpoint does by itself); and, while the
+// N: its N-th hit in a process, default 1. What stands behind + is armed too, to lead there. Actions:
+// kill, error, lie (what the failpoint does by itself); and, while the
 // process waits there: kill-gybe (the runner), kill-both (runner and whoever waits), restart-source,
 // restart-target, kill-pooler, send-int and send-term (Ctrl-C and SIGTERM to the runner), send-int-twice.
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { PLAN_MS = 60000 };
+enum { PLAN_MS = 60000, DRIFT_EXIT = 8 };
 
 static const SceneSpec spec = {.name = "shop",
                                .setup = "create table shop.item (id int primary key);"
@@ -141,6 +141,55 @@ static void another_encoding_or_locale_is_refused(void **state)
     it_passed(it);
 }
 
+static GybeEnd approved_retry(Scene *scene)
+{
+    It *it = scene->it;
+    GybeRun *run = gybe_start(
+        it, NULL, (const char *[]){"retry", "latest", "--config", scene->config, "--json", NULL});
+    for (ItWait wait = it_wait(it, PLAN_MS, "the gate, or the end"); gybe_running(run);
+         it_wait_step(&wait)) {
+        GybeEnd end =
+            gybe(it, PLAN_MS, "status", "latest", "--config", scene->config, "--json", NULL);
+        if (strcmp(json_get_string(end.result, "state", ""), "AWAITING_APPROVAL") == 0)
+            (void)gybe(it, PLAN_MS, "approve", "latest", "--config", scene->config, "--as", "ada",
+                       "--digest", json_get_string(end.result, "digest", ""), NULL);
+    }
+    return gybe_wait(run, PLAN_MS);
+}
+
+static void must_not_fit(Scene *scene, const GybeEnd *end)
+{
+    const char *said =
+        json_get_string(json_object_get(end->result, "error"), "message", "no error");
+    if (end->exit_code != DRIFT_EXIT || strstr(said, "the plan no longer fits") == NULL)
+        it_fail(scene->it, "exit code %d: %s", end->exit_code, said);
+    assert_string_equal(
+        pooler_show(scene->pooler, "show databases", "name", scene->database, "port"),
+        it_text(scene->it, "%d", cluster_port(scene->left)));
+}
+
+// What was approved is exactly what is done: another schema or another policy is another plan.
+static void what_was_not_approved_is_not_done(void **state)
+{
+    It *it = *state;
+    Scene *scene = scene_new(it, &spec);
+    const char *config = it_read(it, scene->config);
+    GybeEnd end = scene_run(scene, 2 * PLAN_MS, "--until", "replicate", NULL);
+    assert_int_equal(end.exit_code, 0);
+    it_write(it, scene->config, it_text(it, "%spolicy: {maxPause: 900ms}\n", config));
+    end = approved_retry(scene);
+    must_not_fit(scene, &end);
+    it_write(it, scene->config, config);
+    cluster_sql(scene->left, scene->database, "create table shop.later (id int primary key)");
+    end = approved_retry(scene);
+    must_not_fit(scene, &end);
+    cluster_sql(scene->left, scene->database, "drop table shop.later");
+    end = approved_retry(scene);
+    if (end.exit_code != 0)
+        it_fail(it, "all is as it was approved: exit code %d: %s", end.exit_code, end.errors);
+    it_passed(it);
+}
+
 static int setup(void **state)
 {
     *state = it_open("plan");
@@ -159,6 +208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_problem_is_named_and_only_while_it_is_there, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(another_encoding_or_locale_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_not_approved_is_not_done, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
