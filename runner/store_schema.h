@@ -36,4 +36,11 @@ static const char store_schema[] =
     " primary key (run, person));"
     "create table if not exists audit ("
     " number bigint primary key, at bigint not null, run text not null, actor text not null,"
-    " action text not null, detail text not null, previous text not null, hash text not null);";
+    " action text not null, detail text not null, previous text not null, hash text not null);"
+    "create table if not exists delivery ("
+    " id text primary key, repository text not null, provider text not null, key text not null,"
+    " event text not null, branch text not null, revision text not null, pusher text not null,"
+    " wanted bigint not null, received bigint not null, run text not null default '',"
+    " note text not null default '', looked bigint not null default 0,"
+    " unique (repository, key));"
+    "create index if not exists delivery_waiting on delivery (received) where looked = 0 and wanted = 1;";
