@@ -12,11 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUSY_MS = 10000, RETRY_MS = 10 };
+enum { BUSY_MS = 10000, RETRY_MS = 10, PREPARED_MAX = 32 };
+
+// The texts are few and come again and again: half of the time of a short statement is its parsing.
+typedef struct {
+    char *text;
+    sqlite3_stmt *statement;
+} Prepared;
 
 struct Sql {
     sqlite3 *db;
     bool in_transaction;
+    Prepared prepared[PREPARED_MAX];
+    size_t next; // to be given up for another
 };
 
 static ErrKind kind_of(int code)
@@ -115,10 +123,19 @@ bool sql_open(const char *uri, Sql **ret_sql, Err *err)
     return true;
 }
 
+static void prepared_forget(Prepared *prepared)
+{
+    (void)sqlite3_finalize(prepared->statement);
+    free(prepared->text);
+    *prepared = (Prepared){0};
+}
+
 void sql_close(Sql **sql)
 {
     if (*sql == NULL)
         return;
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        prepared_forget(&(*sql)->prepared[i]);
     (void)sqlite3_close_v2((*sql)->db);
     free(*sql);
     *sql = NULL;
@@ -130,9 +147,31 @@ bool sql_script(Sql *sql, const char *text, Err *err)
     return code == SQLITE_OK || sqlite_error(sql->db, code, "script", err);
 }
 
+// Back to before its first row: no read of it stays open.
 static void statement_done(sqlite3_stmt **statement)
 {
-    (void)sqlite3_finalize(*statement);
+    (void)sqlite3_reset(*statement);
+    (void)sqlite3_clear_bindings(*statement);
+}
+
+static bool statement_of(Sql *sql, const char *text, sqlite3_stmt **ret_statement, Err *err)
+{
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        if (sql->prepared[i].text != NULL && strcmp(sql->prepared[i].text, text) == 0) {
+            *ret_statement = sql->prepared[i].statement;
+            return true;
+        }
+    Prepared *place = &sql->prepared[sql->next++ % PREPARED_MAX];
+    prepared_forget(place);
+    int code =
+        sqlite3_prepare_v3(sql->db, text, -1, SQLITE_PREPARE_PERSISTENT, &place->statement, NULL);
+    if (code != SQLITE_OK)
+        return sqlite_error(sql->db, code, text, err);
+    place->text = strdup(text);
+    if (place->text == NULL)
+        abort();
+    *ret_statement = place->statement;
+    return true;
 }
 
 static bool args_bind(Sql *sql, sqlite3_stmt *statement, const SqlArg *args, size_t count, Err *err)
@@ -191,10 +230,9 @@ bool sql_run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, size_
              SqlRows *ret_rows, Err *err)
 {
     OWNED(statement_done) sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(sql->db, text, -1, &statement, NULL);
-    if (code != SQLITE_OK)
-        return sqlite_error(sql->db, code, text, err);
     SqlRows rows = {0};
+    if (!statement_of(sql, text, &statement, err))
+        return false;
     if (!args_bind(sql, statement, args, arg_count, err) ||
         !rows_take(sql, arena, statement, &rows, err))
         return false;
