@@ -5,6 +5,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/crypto.h"
 #include "runner/base/json.h"
+#include "runner/engine_store.h"
 #include "runner/executor.h"
 #include "runner/scheduler.h"
 #include "runner/scheduler_owner.h"
@@ -48,13 +49,25 @@ void engine_close(Engine **engine)
     *engine = NULL;
 }
 
+Store *engine_store(Engine *engine)
+{
+    return engine->store;
+}
+
+const char *engine_owner(const Engine *engine)
+{
+    return engine->owner;
+}
+
 // --- creating --------------------------------------------------------------------------------
 
-static const char *authors_text(const Commit *commit, Arena *arena)
+static const char *authors_text(const Commit *commit, const char *also, Arena *arena)
 {
     OWNED(json_done)
     json_t *authors = json_pack("[s, s, s, s]", commit->author_name, commit->author_email,
                                 commit->committer_name, commit->committer_email);
+    if (also != NULL)
+        (void)json_array_append_new(authors, json_string(also));
     return json_text(arena, authors);
 }
 
@@ -67,7 +80,7 @@ static RunRow row_of(const RunRequest *request, Arena *arena)
                     .commit = request->commit->commit,
                     .blob = request->file->blob,
                     .document = json_text(arena, document),
-                    .authors = authors_text(request->commit, arena),
+                    .authors = authors_text(request->commit, request->also, arena),
                     .source = request->migration->source,
                     .target = request->migration->target,
                     .person = request->person,
@@ -76,6 +89,7 @@ static RunRow row_of(const RunRequest *request, Arena *arena)
                     .until = request->until != NULL ? request->until : "",
                     .patient = request->patient,
                     .pipeline = request->pipeline,
+                    .trigger = request->trigger,
                     .rollback = request->rollback ? RUN_ROLLBACK_AT_END : RUN_ROLLBACK_NO};
 }
 

@@ -59,6 +59,7 @@ typedef struct {
     int64_t active_ms;     // when it last moved
     int64_t keep_until_ms; // when its way back may go; 0: no date
     bool pipeline;         // a pipeline drives it: starts as WAITING_FOR_PIPELINE
+    bool trigger;          // insert: the pipeline has to be started
     bool patient;          // waits where its target is taken, instead of not being made
 } RunRow;
 
