@@ -5,6 +5,8 @@
 
 // Deliveries that wait share a commit: that one wait for the disk is what bounds how many come in.
 
+enum { FAR_MS = 3600 * 1000 }; // no delay is as long: the clock was set back since
+
 #define COLUMNS                                                                                    \
     "id, repository, provider, key, event, branch, revision, pusher, wanted, received, run"
 
@@ -93,13 +95,22 @@ bool store_delivery_next(Store *store, Arena *arena, DeliveryRow *ret_delivery, 
     SqlRows rows;
     if (!sql_run(store->sql, arena,
                  "select " COLUMNS " from delivery where looked = 0 and wanted = 1"
-                 " order by received, id limit 1",
-                 SQL_NO_ARGS, &rows, err))
+                 " and (not_before <= $1 or not_before > $2) order by received, id limit 1",
+                 SQL_ARGS(SQL_I(clock_wall_ms()), SQL_I(clock_wall_ms() + FAR_MS)), &rows, err))
         return false;
     *ret_found = rows.count > 0;
     if (*ret_found)
         *ret_delivery = row_from(&rows, 0);
     return true;
+}
+
+bool store_delivery_later(Store *store, const char *id, int64_t delay_ms, const char *note,
+                          Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    return sql_run(store->sql, &arena,
+                   "update delivery set not_before=$2, note=$3 where id=$1 and looked=0",
+                   SQL_ARGS(SQL_T(id), SQL_I(clock_wall_ms() + delay_ms), SQL_T(note)), NULL, err);
 }
 
 bool store_delivery_done(Store *store, const char *id, const char *run, const char *note, Err *err)
