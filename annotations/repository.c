@@ -10,6 +10,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -337,6 +338,62 @@ bool repository_branch_holds(Repository *repository, const char *branch, const C
         return library_error(err, ERR_REMOTE, repository->location, "cannot walk the history");
     *ret_held = held == 1;
     return true;
+}
+
+static void walk_done(git_revwalk **walk)
+{
+    git_revwalk_free(*walk);
+}
+
+static bool walk_begin(Repository *repository, const char *since, const Commit *head,
+                       git_revwalk **ret_walk, bool *ret_bounded, Err *err)
+{
+    OWNED(commit_done) git_commit *before = NULL;
+    git_oid from;
+    git_oid to;
+    *ret_bounded = git_oid_fromstr(&from, since) == 0 &&
+                   git_commit_lookup(&before, repository->git, &from) == 0;
+    return (git_oid_fromstr(&to, head->commit) == 0 &&
+            git_revwalk_new(ret_walk, repository->git) == 0 &&
+            git_revwalk_sorting(*ret_walk, GIT_SORT_TOPOLOGICAL | GIT_SORT_TIME) == 0 &&
+            git_revwalk_push(*ret_walk, &to) == 0 &&
+            (!*ret_bounded || git_revwalk_hide(*ret_walk, &from) == 0)) ||
+           library_error(err, ERR_REMOTE, repository->location, "cannot walk the history");
+}
+
+bool repository_log(Repository *repository, const char *since, const Commit *head, size_t most,
+                    Arena *arena, Commit **ret_commits, size_t *ret_count, Err *err)
+{
+    OWNED(walk_done) git_revwalk *walk = NULL;
+    bool bounded = false;
+    git_oid oid;
+    size_t count = 0;
+    if (!walk_begin(repository, since, head, &walk, &bounded, err))
+        return false;
+    Commit *commits = arena_array(arena, Commit, most + 1);
+    most = bounded ? most : 1;
+    while (count < most && git_revwalk_next(&oid, walk) == 0) {
+        OWNED(commit_done) git_commit *commit = NULL;
+        if (git_commit_lookup(&commit, repository->git, &oid) != 0)
+            return library_error(err, ERR_REMOTE, repository->location, "cannot read the commit");
+        commit_fill(commit, arena, &commits[count++]);
+    }
+    *ret_commits = commits;
+    *ret_count = count;
+    return true;
+}
+
+bool repository_trailer(const Commit *commit, const char *key, const char *value)
+{
+    git_message_trailer_array trailers = {0};
+    bool found = false;
+    if (commit->message == NULL || git_message_trailers(&trailers, commit->message) != 0)
+        return false;
+    for (size_t i = 0; i < trailers.count; i++)
+        found = found || (strcasecmp(trailers.trailers[i].key, key) == 0 &&
+                          strcmp(trailers.trailers[i].value, value) == 0);
+    git_message_trailer_array_free(&trailers);
+    return found;
 }
 
 static bool commit_tree(Repository *repository, const Commit *commit, git_tree **ret_tree, Err *err)

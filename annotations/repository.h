@@ -50,6 +50,12 @@ bool repository_resolve(Repository *repository, const char *revision, Arena *are
 // Is `commit` the head of `branch` or one of its ancestors? ERR_NOT_FOUND when there is no such branch.
 bool repository_branch_holds(Repository *repository, const char *branch, const Commit *commit,
                              bool *ret_held, Err *err);
+// The commits that `head` has and `since` (hex) has not, newest first, `most` at most; where `since` is ""
+// or not there (any more), `head` alone.
+bool repository_log(Repository *repository, const char *since, const Commit *head, size_t most,
+                    Arena *arena, Commit **ret_commits, size_t *ret_count, Err *err);
+// Does the commit's message end with a trailer `key: value`?
+bool repository_trailer(const Commit *commit, const char *key, const char *value);
 // ERR_NOT_FOUND, or ERR_INPUT when it is no regular file or over `limit` bytes.
 bool repository_read(Repository *repository, const Commit *commit, const char *path, size_t limit,
                      Arena *arena, BlobFile *ret_file, Err *err);

@@ -74,7 +74,7 @@ check_include_directions() {
 # A third-party header has one home.
 check_header_homes() {
   local rules=(
-    'libpq-fe|^stage/postgres/'
+    'libpq-fe|^(stage/postgres/|runner/base/sql_postgres\.c)'
     'sqlite3|^runner/base/sql_sqlite\.c'
     'curl/curl|^runner/base/http\.c'
     'git2|^annotations/repository[a-z_]*\.[ch]'

@@ -7,6 +7,7 @@ packages=(
   build-essential cmake ninja-build pkg-config clang clang-tidy clang-format cppcheck pmccabe shellcheck
   libclang-rt-14-dev universal-ctags
   libpq-dev libjansson-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev libgit2-dev libyaml-dev
+  libmicrohttpd-dev
   libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
   git python3 python3-jsonschema python3-yaml openssl ca-certificates

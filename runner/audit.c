@@ -50,10 +50,9 @@ bool audit_add(Store *store, const char *run, const char *actor, const char *act
                     .actor = actor,
                     .action = action,
                     .detail = detail != NULL ? detail : ""};
-    if (sql_begin(store->sql, err) && row_append(store, &row, &arena, err) &&
-        sql_commit(store->sql, err))
+    if (store_begin(store, err) && row_append(store, &row, &arena, err) && store_commit(store, err))
         return true;
-    sql_abandon(store->sql);
+    store_abandon(store);
     return false;
 }
 

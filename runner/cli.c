@@ -132,6 +132,22 @@ static int output_end(Cli *cli, int code)
     return code == 0 ? 1 : code;
 }
 
+static int (*serve_function)(Cli *cli);
+
+void cli_serve_by(int (*serve)(Cli *cli))
+{
+    serve_function = serve;
+}
+
+int cli_serve(Cli *cli)
+{
+    if (serve_function != NULL)
+        return serve_function(cli);
+    Err err = {0};
+    (void)err_set(&err, ERR_INTERNAL, "this program was built without a server");
+    return cli_fail(cli, &err);
+}
+
 static int command_run(Cli *cli)
 {
     if (cli->values.help)

@@ -96,6 +96,9 @@ void cli_json_document(Cli *cli, const json_t *value); // indented when stdout i
 // Rows as columns; texts[row * columns + column], the first row is the heading.
 void cli_table(Cli *cli, const char *const *texts, size_t rows, size_t columns);
 
+// `gybe serve` is made of what stands right of the runner (webhooks/): main hands it over.
+void cli_serve_by(int (*serve)(Cli *cli));
+
 int cli_validate(Cli *cli);
 int cli_plan(Cli *cli);
 int cli_run(Cli *cli);
@@ -108,6 +111,7 @@ int cli_retry(Cli *cli);
 int cli_finish(Cli *cli);
 int cli_rollback(Cli *cli);
 int cli_doctor(Cli *cli);
+int cli_serve(Cli *cli);
 int cli_schema(Cli *cli);
 int cli_version(Cli *cli);
 int cli_help(Cli *cli);

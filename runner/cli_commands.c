@@ -177,6 +177,19 @@ const CliCommand cli_commands[] = {
      .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
      .options = run_options,
      .run = cli_run},
+    {.name = "serve",
+     .arguments = "",
+     .purpose = "is the daemon: takes in webhooks, drives runs, serves the API and the pages",
+     .text = "Listens on `listen` of the operator's file, or on the socket that systemd hands\n"
+             "over. Anything but loopback needs `tokens` or `approvals.trustedProxy`. Two\n"
+             "daemons may share a store.\n"
+             "\n"
+             "SIGTERM drains: short work ends, running stages go on by themselves and the next\n"
+             "start reads on. A second SIGTERM stops the stages too, a third ends at once. SIGHUP\n"
+             "reads the operator's file again and keeps the old settings when it is wrong.",
+     .example = "gybe serve --config /etc/gybe/gybe.yaml",
+     .exits = EXITS(1, 3, 6, 7, 75),
+     .run = cli_serve},
     {.name = "runs",
      .arguments = "",
      .purpose = "lists the runs, the newest first",

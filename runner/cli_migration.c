@@ -5,39 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool cli_annotation_read(Cli *cli, const BlobFile *file, YamlNode **ret_document,
-                         Migration *ret_migration, Problems *problems)
-{
-    Err syntax = {0};
-    if (yaml_parse(cli->arena, file->path, file->text, file->length, ret_document, &syntax)) {
-        migration_read(cli->arena, *ret_document, ret_migration, problems);
-        return problems->count == 0;
-    }
-    // "FILE:LINE:COLUMN: what"
-    size_t length = strlen(file->path);
-    int line = 1, column = 1, used = 0;
-    const char *what = syntax.message;
-    if (strncmp(what, file->path, length) == 0 &&
-        sscanf(what + length, ":%d:%d: %n", &line, &column, &used) == 2 && used > 0)
-        what += length + (size_t)used;
-    problem_add(problems, line, column, "", "%s", what);
-    return false;
-}
-
-// The name that a file gives itself, also when the rest of it is wrong; "" if it gives none.
-static const char *file_name(Cli *cli, const BlobFile *file)
-{
-    Err ignored = {0};
-    YamlNode *document = NULL;
-    if (!yaml_parse(cli->arena, file->path, file->text, file->length, &document, &ignored) ||
-        document->type != YAML_MAPPING)
-        return "";
-    const YamlNode *metadata = yaml_get(document, "metadata");
-    const YamlNode *name =
-        metadata != NULL && metadata->type == YAML_MAPPING ? yaml_get(metadata, "name") : NULL;
-    return name != NULL && name->type == YAML_SCALAR ? name->text : "";
-}
-
 static char *names_text(Cli *cli, const char *const *names, size_t count)
 {
     char *text = arena_strdup(cli->arena, "");
@@ -54,7 +21,7 @@ static bool file_choose(Cli *cli, const BlobFile *files, size_t count, const Blo
     const char **names = arena_array(cli->arena, const char *, count + 1);
     const BlobFile *found = wanted == NULL && count == 1 ? &files[0] : NULL;
     for (size_t i = 0; i < count; i++) {
-        names[i] = file_name(cli, &files[i]);
+        names[i] = annotated_name(cli->arena, &files[i]);
         if (wanted == NULL || strcmp(names[i], wanted) != 0)
             continue;
         if (found != NULL)
@@ -76,29 +43,11 @@ static bool file_choose(Cli *cli, const BlobFile *files, size_t count, const Blo
     return err_hint(err, "say it with --migration");
 }
 
-// Only what the configured branch holds may touch production: others can be validated, never run.
-static bool revision_allowed(Cli *cli, const Settings *settings, Repository *repository,
-                             const CliMigration *chosen, Err *err)
-{
-    const ConnectionProfile *source = settings_connection(settings, chosen->migration.source);
-    bool held = false;
-    if (cli->values.rev == NULL || strcmp(source->environment, "production") != 0)
-        return true;
-    if (!repository_branch_holds(repository, chosen->repository->branch, &chosen->commit, &held,
-                                 err))
-        return false;
-    if (held)
-        return true;
-    (void)err_set(err, ERR_INPUT, "commit %.10s is not in the history of branch %s of %s",
-                  chosen->commit.commit, chosen->repository->branch, chosen->repository->name);
-    return err_hint(err, "merge it first; `gybe validate --rev` checks any commit");
-}
-
 static bool migration_check(Cli *cli, const Settings *settings, CliMigration *chosen, Err *err)
 {
     YamlNode *document = NULL;
     Problems problems = problems_init(cli->arena, chosen->file.path);
-    if (cli_annotation_read(cli, &chosen->file, &document, &chosen->migration, &problems))
+    if (annotated_read(cli->arena, &chosen->file, &document, &chosen->migration, &problems))
         settings_check_migration(settings, chosen->repository, document, &chosen->migration,
                                  &problems);
     if (problems.count == 0)
@@ -110,24 +59,6 @@ static bool migration_check(Cli *cli, const Settings *settings, CliMigration *ch
                    problems.count == 1 ? "" : "s");
 }
 
-enum { WORKLOAD_MAX_BYTES = 64 * 1024 };
-
-static bool workload_read(Cli *cli, Repository *repository, CliMigration *chosen, Err *err)
-{
-    const char *path = chosen->migration.verify.workload;
-    BlobFile file;
-    if (path == NULL)
-        return true;
-    if (!repository_read(repository, &chosen->commit, path, WORKLOAD_MAX_BYTES, cli->arena, &file,
-                         err)) {
-        (void)err_note(err, "%s: spec.verify.workload: at commit %.10s", chosen->file.path,
-                       chosen->commit.commit);
-        return err_hint(err, "commit the file, or correct its path from the repository's root");
-    }
-    chosen->workload = file.text;
-    return true;
-}
-
 bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migration, Err *err)
 {
     CliMigration chosen = {0};
@@ -137,7 +68,7 @@ bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migrati
     OWNED(repository_close) Repository *repository = NULL;
     if (!cli_repository(cli, settings, &chosen.repository, err))
         return false;
-    RepositorySpec spec = cli_repository_spec(settings, chosen.repository, NULL);
+    RepositorySpec spec = annotated_spec(settings, chosen.repository, NULL);
     if (!repository_open(&spec, &repository, err) ||
         !repository_resolve(repository, cli->values.rev, cli->arena, &chosen.commit, err) ||
         !repository_annotations(repository, &chosen.commit, cli->arena, &files, &count, err) ||
@@ -145,8 +76,10 @@ bool cli_migration(Cli *cli, const Settings *settings, CliMigration *ret_migrati
         return err_note(err, "repository %s", chosen.repository->name);
     chosen.file = *file;
     if (!migration_check(cli, settings, &chosen, err) ||
-        !revision_allowed(cli, settings, repository, &chosen, err) ||
-        !workload_read(cli, repository, &chosen, err))
+        (cli->values.rev != NULL && !annotated_allowed(settings, repository, chosen.repository,
+                                                       &chosen.commit, &chosen.migration, err)) ||
+        !annotated_workload(repository, &chosen.commit, chosen.file.path, &chosen.migration,
+                            cli->arena, &chosen.workload, err))
         return false;
     *ret_migration = chosen;
     return true;

@@ -112,9 +112,11 @@ int cli_retry(Cli *cli)
     Settings settings = {0};
     const char *user = NULL, *recorded = NULL;
     char *run = NULL;
+    bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
+        !engine_driven_elsewhere(engine, run, &elsewhere, &err) || // a daemon may be quick
         !engine_retry(engine, run, recorded, &err))
         return run_refused(cli, &err);
     return cli_drive(cli, engine, run, NULL, NULL);
@@ -165,12 +167,15 @@ int cli_finish(Cli *cli)
     Settings settings = {0};
     const char *user = NULL, *recorded = NULL;
     char *run = NULL;
+    bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
+        !engine_driven_elsewhere(engine, run, &elsewhere, &err) || // a daemon may be quick
         !engine_finish(engine, run, recorded, cli->values.drop_copied, &err))
         return run_refused(cli, &err);
-    return cli_drive_to_end(cli, engine, run);
+    return elsewhere ? asked_elsewhere(cli, engine, run, "finish it")
+                     : cli_drive_to_end(cli, engine, run);
 }
 
 // Whoever drives the run stops it; where nobody does, this process goes on with it to its end.

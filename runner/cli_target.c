@@ -124,21 +124,6 @@ bool cli_repository(Cli *cli, const Settings *settings, const SettingsRepository
     return true;
 }
 
-RepositorySpec cli_repository_spec(const Settings *settings, const SettingsRepository *entry,
-                                   const char *location)
-{
-    RepositorySpec spec = {.location = location,
-                           .size_limit_bytes = settings->limits.repository_size_bytes,
-                           .fetch_timeout_ms = settings->limits.fetch_time_ms};
-    if (entry == NULL)
-        return spec;
-    spec.location = entry->url;
-    spec.branch = entry->branch;
-    spec.username = entry->auth_username;
-    spec.token = entry->auth_token;
-    return spec;
-}
-
 bool cli_person(Cli *cli, const char *as, const char **ret_user, const char **ret_recorded,
                 Err *err)
 {

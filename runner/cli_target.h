@@ -5,6 +5,7 @@
 #include "annotations/problem.h"
 #include "annotations/repository.h"
 #include "annotations/yaml.h"
+#include "runner/annotated.h"
 #include "runner/cli.h"
 #include "runner/engine.h"
 #include "runner/settings.h"
@@ -20,14 +21,6 @@ bool cli_repository(Cli *cli, const Settings *settings, const SettingsRepository
                     Err *err);
 // The lines that make `reference` an entry of `repositories`.
 char *cli_repository_lines(Arena *arena, const char *reference);
-// How to open a repository under the operator's limits, with the entry's login. `entry` NULL: none,
-// then at `location`.
-RepositorySpec cli_repository_spec(const Settings *settings, const SettingsRepository *entry,
-                                   const char *location);
-// One annotation file; a syntax error is a problem like the others. False when problems were added.
-bool cli_annotation_read(Cli *cli, const BlobFile *file, YamlNode **ret_document,
-                         Migration *ret_migration, Problems *problems);
-
 // What plan and run are about.
 typedef struct {
     const SettingsRepository *repository;

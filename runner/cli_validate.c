@@ -56,7 +56,7 @@ static void validate_file(Validation *validation, const BlobFile *file)
     Problems problems = problems_init(cli->arena, file->path);
     YamlNode *document = NULL;
     Migration migration = {0};
-    if (cli_annotation_read(cli, file, &document, &migration, &problems))
+    if (annotated_read(cli->arena, file, &document, &migration, &problems))
         check_document(validation, document, &migration, &problems);
     problems_sort(&problems);
     validation->problem_count += problems.count;
@@ -93,7 +93,7 @@ static bool validate(Validation *validation, Err *err)
         if (!cli_settings(cli, &validation->settings, err))
             return false;
         validation->entry = settings_repository(&validation->settings, validation->location);
-        spec = cli_repository_spec(&validation->settings, validation->entry, validation->location);
+        spec = annotated_spec(&validation->settings, validation->entry, validation->location);
     }
     OWNED(repository_close) Repository *repository = NULL;
     if (!repository_open(&spec, &repository, err))

@@ -5,9 +5,12 @@
 #include "runner/base/clock.h"
 #include "runner/base/crypto.h"
 #include "runner/base/json.h"
+#include "runner/engine_store.h"
 #include "runner/executor.h"
 #include "runner/scheduler.h"
 #include "runner/scheduler_owner.h"
+#include "runner/spool.h"
+#include "runner/store_owner.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,13 +49,25 @@ void engine_close(Engine **engine)
     *engine = NULL;
 }
 
+Store *engine_store(Engine *engine)
+{
+    return engine->store;
+}
+
+const char *engine_owner(const Engine *engine)
+{
+    return engine->owner;
+}
+
 // --- creating --------------------------------------------------------------------------------
 
-static const char *authors_text(const Commit *commit, Arena *arena)
+static const char *authors_text(const Commit *commit, const char *also, Arena *arena)
 {
     OWNED(json_done)
     json_t *authors = json_pack("[s, s, s, s]", commit->author_name, commit->author_email,
                                 commit->committer_name, commit->committer_email);
+    if (also != NULL)
+        (void)json_array_append_new(authors, json_string(also));
     return json_text(arena, authors);
 }
 
@@ -65,13 +80,16 @@ static RunRow row_of(const RunRequest *request, Arena *arena)
                     .commit = request->commit->commit,
                     .blob = request->file->blob,
                     .document = json_text(arena, document),
-                    .authors = authors_text(request->commit, arena),
+                    .authors = authors_text(request->commit, request->also, arena),
                     .source = request->migration->source,
                     .target = request->migration->target,
                     .person = request->person,
                     .recorded = request->recorded,
                     .workload = request->workload != NULL ? request->workload : "",
                     .until = request->until != NULL ? request->until : "",
+                    .patient = request->patient,
+                    .pipeline = request->pipeline,
+                    .trigger = request->trigger,
                     .rollback = request->rollback ? RUN_ROLLBACK_AT_END : RUN_ROLLBACK_NO};
 }
 
@@ -91,13 +109,21 @@ bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char
                    Err *err)
 {
     RunRow row = row_of(request, arena);
-    if (!store_run_insert(engine->store, &row, err)) {
+    Store *store = engine->store;
+    // Whoever makes it to drive it has it at once: a daemon beside it must not be faster.
+    bool ok = store_begin(store, err) && store_run_insert(store, &row, err) &&
+              (request->patient || request->pipeline ||
+               store_own(store, row.id, engine->owner, scheduler_owner_dead, err)) &&
+              audit_add(store, row.id, row.recorded, "create", row.commit, err) &&
+              store_commit(store, err);
+    if (!ok) {
+        store_abandon(store);
         if (err->kind == ERR_CONFLICT)
             (void)target_taken(engine, row.target, err);
         return false;
     }
     *ret_run = arena_strdup(arena, row.id);
-    return audit_add(engine->store, row.id, row.recorded, "create", row.commit, err);
+    return true;
 }
 
 // --- driving ---------------------------------------------------------------------------------
@@ -211,15 +237,11 @@ static bool result_make(Engine *engine, const char *run, json_t **ret_result, Er
 bool engine_drive(Engine *engine, const char *run, const EngineListener *listener,
                   json_t **ret_result, Err *err)
 {
-    Scheduler scheduler = {.store = engine->store,
-                           .settings = engine->settings,
-                           .listener = listener,
-                           .run = run,
-                           .owner = engine->owner};
-    bool ok = scheduler_drive(&scheduler, err);
-    Err ignored = {0};
-    (void)store_disown(engine->store, run, engine->owner, &ignored);
-    return ok && result_make(engine, run, ret_result, err);
+    SchedulerSpec spec = {.store = engine->store,
+                          .settings = engine->settings,
+                          .listener = listener,
+                          .owner = engine->owner};
+    return scheduler_drive(&spec, run, err) && result_make(engine, run, ret_result, err);
 }
 
 int engine_exit_code(const json_t *result)
@@ -256,14 +278,20 @@ static bool stage_alone(Engine *engine, const RunRow *row, const StageRow *rows,
                         Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
-    Scheduler scheduler = {
+    SchedulerSpec spec = {
         .store = engine->store, .settings = engine->settings, .listener = listener};
     StageRequest request = {0};
     Spool spool;
     Child child = {0};
-    StageRow stage = {
-        .name = name, .attempt = 1, .spool = crypto_random_name(&arena, 26), .progress = ""};
-    if (!scheduler_request(&scheduler, row, rows, count, name, 1, &arena, &request, err))
+    StageRow stage = {.name = name,
+                      .status = "",
+                      .token = "",
+                      .host = "",
+                      .attempt = 1,
+                      .spool = crypto_random_name(&arena, 26),
+                      .progress = "",
+                      .started_ms = clock_wall_ms()};
+    if (!scheduler_request(&spec, row, rows, count, name, 1, &arena, &request, err))
         return false;
     OWNED(json_done) json_t *results = request.results;
     OWNED(json_done) json_t *plan = request.plan;
@@ -272,7 +300,7 @@ static bool stage_alone(Engine *engine, const RunRow *row, const StageRow *rows,
         return false;
     stage.pid = child.pid;
     stage.start_time = child.start_time;
-    bool ok = scheduler_follow(&scheduler, &stage, ret_result, err);
+    bool ok = scheduler_follow(&spec, &stage, ret_result, err);
     (void)unlink(spool.path);
     (void)unlink(spool.errors_path);
     if (ok && *ret_result == NULL)
@@ -463,9 +491,17 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
         return false;
     // One that stopped in the middle, because whoever drove it died, is simply driven on.
     bool open = !run_state_ended(row.state) && row.state != RUN_FOLLOWING;
-    return audit_add(engine->store, run, recorded, "retry", "", err) &&
-           (open || store_move(engine->store, run, row.state, EVENT_RETRY, NULL, "", NULL, err)) &&
-           store_retry(engine->store, run, err);
+    bool ok =
+        store_begin(engine->store, err) &&
+        audit_add(engine->store, run, recorded, "retry", "", err) &&
+        (open || store_move(engine->store, run, row.state, EVENT_RETRY, NULL, "", NULL, err)) &&
+        store_retry(engine->store, run, err) && store_commit(engine->store, err);
+    if (ok)
+        return true;
+    store_abandon(engine->store);
+    if (err->kind == ERR_CONFLICT)
+        (void)target_taken(engine, row.target, err);
+    return false;
 }
 
 static bool may_go_back(Engine *engine, const RunRow *row, Err *err)

@@ -25,12 +25,17 @@ typedef struct {
     const Migration *migration;
     const char *person;   // who starts it; never approves it
     const char *recorded; // "USER via os:LOGIN"
+    const char *also;     // another name of theirs that never approves it; NULL: none
     const char *until;    // stage name; NULL: to the end
     const char *workload; // text of verify.workload; NULL: none
     bool rollback;        // go back at the end
+    bool patient;         // for a daemon to drive: waits while another run has its target
+    bool pipeline;        // for a pipeline to drive: patient, too
+    bool trigger;         // which has to be started
 } RunRequest;
 
-// ERR_CONFLICT (exit 7) naming the open run that has the same target.
+// ERR_CONFLICT (exit 7) naming the open run that has the same target. Unless it is patient the run is
+// ours to drive.
 bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char **ret_run,
                    Err *err);
 

@@ -23,6 +23,13 @@ char *scheduler_owner_name(Arena *arena)
     return arena_printf(arena, "%s %d %" PRIu64, host, (int)getpid(), spawn_start_time(getpid()));
 }
 
+char *scheduler_owner_host(Arena *arena)
+{
+    char host[HOST_MAX];
+    host_name(host);
+    return arena_strdup(arena, host);
+}
+
 bool scheduler_owner_dead(const char *owner)
 {
     char host[HOST_MAX];

@@ -7,4 +7,5 @@
 #include <stdbool.h>
 
 char *scheduler_owner_name(Arena *arena);
+char *scheduler_owner_host(Arena *arena);
 bool scheduler_owner_dead(const char *owner);

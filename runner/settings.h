@@ -9,7 +9,7 @@
 
 typedef struct {
     int64_t concurrent_runs, concurrent_copies, abandon_after_ms, repository_size_bytes,
-        fetch_time_ms;
+        fetch_time_ms, connections, header_time_ms, request_time_ms;
 } SettingsLimits;
 
 typedef struct {

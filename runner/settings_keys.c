@@ -39,6 +39,14 @@ static const Key limit_keys[] = {
      .minimum = 1 << 20, .maximum = 1LL << 40, .help = "largest repository that is fetched"},
     {"fetchTime", KEY_DURATION, AT(SettingsLimits, fetch_time_ms), .fallback = "5m",
      .minimum = MS_PER_S, .maximum = MS_PER_DAY, .help = "longest time of a fetch"},
+    {"connections", KEY_INTEGER, AT(SettingsLimits, connections), .fallback = "1000", .minimum = 8,
+     .maximum = 10000, .help = "connections that the daemon serves at once"},
+    {"headerTime", KEY_DURATION, AT(SettingsLimits, header_time_ms), .fallback = "10s",
+     .minimum = 100, .maximum = 600 * MS_PER_S,
+     .help = "a connection without a whole request header is shut after this time"},
+    {"requestTime", KEY_DURATION, AT(SettingsLimits, request_time_ms), .fallback = "30s",
+     .minimum = 100, .maximum = 600 * MS_PER_S,
+     .help = "a request must be read, and its answer taken, within this time"},
     {0}};
 
 static const Key connection_keys[] = {

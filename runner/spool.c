@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { READ_MAX = 1 << 20, LINES_MAX = 512 };
@@ -57,8 +58,14 @@ bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret
         return true;
     if (fd < 0)
         return err_errno(err, errno, "cannot read the spool %s", spool->path);
-    char *text = arena_alloc(arena, READ_MAX + 1);
-    ssize_t length = pread(fd, text, READ_MAX, *offset);
+    struct stat file;
+    if (fstat(fd, &file) != 0)
+        return err_errno(err, errno, "cannot read the spool %s", spool->path);
+    if (file.st_size <= *offset)
+        return true;
+    size_t wanted = file.st_size - *offset > READ_MAX ? READ_MAX : (size_t)(file.st_size - *offset);
+    char *text = arena_alloc(arena, wanted + 1);
+    ssize_t length = pread(fd, text, wanted, *offset);
     if (length < 0)
         return err_errno(err, errno, "cannot read the spool %s", spool->path);
     json_t **lines = arena_array(arena, json_t *, LINES_MAX);

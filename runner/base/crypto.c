@@ -8,8 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { SHA256_BYTES = 32 };
-
 static void hex_write(const unsigned char *bytes, char *ret_hex)
 {
     for (size_t i = 0; i < SHA256_BYTES; i++)
@@ -29,9 +27,40 @@ bool crypto_hmac_sha256_hex(const void *key, size_t key_length, const void *byte
                             char ret_hex[SHA256_HEX_BYTES], Err *err)
 {
     unsigned char digest[SHA256_BYTES];
-    if (HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest, NULL) == NULL)
-        return err_set(err, ERR_INTERNAL, "hmac failed");
+    if (!crypto_hmac_sha256(key, key_length, bytes, length, digest, err))
+        return false;
     hex_write(digest, ret_hex);
+    return true;
+}
+
+bool crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
+                        unsigned char ret_digest[SHA256_BYTES], Err *err)
+{
+    return HMAC(EVP_sha256(), key, (int)key_length, bytes, length, ret_digest, NULL) != NULL ||
+           err_set(err, ERR_INTERNAL, "hmac failed");
+}
+
+char *crypto_base64(Arena *arena, const void *bytes, size_t length)
+{
+    char *text = arena_alloc(arena, (length + 2) / 3 * 4 + 1);
+    (void)EVP_EncodeBlock((unsigned char *)text, bytes, (int)length);
+    return text;
+}
+
+bool crypto_base64_decode(Arena *arena, const char *text, unsigned char **ret_bytes,
+                          size_t *ret_length)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t length = strlen(text);
+    size_t body = strspn(text, digits);
+    size_t padding = length - body;
+    if (length == 0 || length % 4 != 0 || padding > 2 || strspn(text + body, "=") != padding)
+        return false;
+    unsigned char *bytes = arena_alloc(arena, length / 4 * 3 + 1);
+    if (EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)length) < 0)
+        return false;
+    *ret_bytes = bytes;
+    *ret_length = length / 4 * 3 - padding;
     return true;
 }
 

@@ -7,11 +7,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SHA256_HEX_BYTES = 65 };
+enum { SHA256_BYTES = 32, SHA256_HEX_BYTES = 65 };
 
 bool crypto_sha256_hex(const void *bytes, size_t length, char ret_hex[SHA256_HEX_BYTES], Err *err);
 bool crypto_hmac_sha256_hex(const void *key, size_t key_length, const void *bytes, size_t length,
                             char ret_hex[SHA256_HEX_BYTES], Err *err);
+bool crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
+                        unsigned char ret_digest[SHA256_BYTES], Err *err);
+char *crypto_base64(Arena *arena, const void *bytes, size_t length);
+// With its padding, and nothing else in it; false for any other text.
+bool crypto_base64_decode(Arena *arena, const char *text, unsigned char **ret_bytes,
+                          size_t *ret_length);
 bool crypto_equal(const char *a, const char *b); // constant time for equal lengths
 // `length` characters of [a-z2-7], from the kernel's generator; for run ids, tokens, file names.
 char *crypto_random_name(Arena *arena, size_t length);

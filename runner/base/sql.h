@@ -1,6 +1,6 @@
 #pragma once
 // All SQL on the store: one text that runs on SQLite and PostgreSQL alike ($1... arguments, RETURNING,
-// no dialect). The named texts live in runner/store.c. The databases being migrated are spoken to
+// no dialect). The named texts live in runner/store*.c. The databases being migrated are spoken to
 // through stage/postgres/ instead.
 
 #include "runner/base/arena.h"
@@ -31,17 +31,22 @@ typedef struct {
 } SqlRows;
 
 // sqlite:///absolute/path or sqlite::memory:. WAL, synchronous=FULL, foreign keys on, busy wait 10 s.
-// The file is made with mode 0600, its directory with 0700.
+// The file is made with mode 0600, its directory with 0700. Or postgresql://...: a connection that was
+// lost is opened again by the next call outside a transaction; the call that met the loss fails
+// ERR_TRANSIENT.
 bool sql_open(const char *uri, Sql **ret_sql, Err *err);
 void sql_close(Sql **sql); // for OWNED
 bool sql_run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, size_t arg_count,
              SqlRows *ret_rows, Err *err);             // ret_rows may be NULL
 bool sql_script(Sql *sql, const char *text, Err *err); // several statements, no arguments
-// BEGIN IMMEDIATE; nested calls are a bug. sql_abandon is for OWNED-like use after failure: harmless
+// One transaction at a time in the whole store, so that what it has read stays true; nested calls are a bug. sql_abandon is for OWNED-like use after failure: harmless
 // when no transaction is open.
 bool sql_begin(Sql *sql, Err *err);
 bool sql_commit(Sql *sql, Err *err);
 void sql_abandon(Sql *sql);
+// For leases: the same clock for all who share the store, which goes on evenly. SQLite: the machine's
+// time since boot; PostgreSQL: the server's.
+bool sql_now_ms(Sql *sql, int64_t *ret_ms, Err *err);
 
 const char *sql_cell(const SqlRows *rows, size_t row, size_t column); // "" for NULL
 int64_t sql_cell_int(const SqlRows *rows, size_t row, size_t column, int64_t fallback);

@@ -1,7 +1,6 @@
-#include "runner/base/sql.h"
+#include "runner/base/sql_driver.h"
 
 #include "runner/base/clock.h"
-#include "runner/base/failpoint.h"
 #include "runner/base/file.h"
 
 #include <errno.h>
@@ -11,13 +10,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { BUSY_MS = 10000, RETRY_MS = 10 };
+enum { BUSY_MS = 10000, RETRY_MS = 10, PREPARED_MAX = 32 };
 
-struct Sql {
+// The texts are few and come again and again: half of the time of a short statement is its parsing.
+typedef struct {
+    char *text;
+    sqlite3_stmt *statement;
+} Prepared;
+
+typedef struct {
+    Sql base;
     sqlite3 *db;
-    bool in_transaction;
-};
+    Prepared prepared[PREPARED_MAX];
+    size_t next; // to be given up for another
+} Lite;
+
+static Lite *lite(Sql *sql)
+{
+    return (Lite *)sql;
+}
 
 static ErrKind kind_of(int code)
 {
@@ -53,7 +66,7 @@ static bool path_of(const char *uri, const char **ret_path, Err *err)
     else if (strncmp(uri, "sqlite:///", 10) == 0)
         *ret_path = uri + 9;
     else
-        return err_set(err, ERR_INPUT, "state: %s is not sqlite:///PATH", uri);
+        return err_set(err, ERR_INPUT, "state: %s is not sqlite:///PATH or postgresql://...", uri);
     return true;
 }
 
@@ -72,16 +85,22 @@ static bool file_prepare(Arena *arena, const char *path, Err *err)
     return fd >= 0 || errno == EEXIST || err_errno(err, errno, "store: cannot make %s", path);
 }
 
+static bool script(Sql *sql, const char *text, Err *err)
+{
+    int code = sqlite3_exec(lite(sql)->db, text, NULL, NULL, NULL);
+    return code == SQLITE_OK || sqlite_error(lite(sql)->db, code, "script", err);
+}
+
 // Going over to WAL wants the file alone and does not wait for it, so two first starts can meet.
 static bool settings_apply(Sql *sql, Err *err)
 {
     int64_t deadline = clock_monotonic_ms() + BUSY_MS;
     for (;;) {
         Err tried = {0};
-        if (sql_script(sql,
-                       "pragma journal_mode=wal; pragma synchronous=full; "
-                       "pragma foreign_keys=on;",
-                       &tried))
+        if (script(sql,
+                   "pragma journal_mode=wal; pragma synchronous=full; "
+                   "pragma foreign_keys=on;",
+                   &tried))
             return true;
         if (tried.kind != ERR_TRANSIENT || clock_monotonic_ms() > deadline) {
             *err = tried;
@@ -91,51 +110,42 @@ static bool settings_apply(Sql *sql, Err *err)
     }
 }
 
-bool sql_open(const char *uri, Sql **ret_sql, Err *err)
+static void prepared_forget(Prepared *prepared)
 {
-    OWNED(arena_done) Arena arena = {0};
-    const char *path = "";
-    if (!path_of(uri, &path, err) || !file_prepare(&arena, path, err))
-        return false;
-    sqlite3 *db = NULL;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
-    int code = sqlite3_open_v2(path, &db, flags, NULL);
-    Sql *sql = calloc(1, sizeof *sql);
-    if (sql == NULL)
+    (void)sqlite3_finalize(prepared->statement);
+    free(prepared->text);
+    *prepared = (Prepared){0};
+}
+
+// Back to before its first row: no read of it stays open.
+static void statement_done(sqlite3_stmt **statement)
+{
+    (void)sqlite3_reset(*statement);
+    (void)sqlite3_clear_bindings(*statement);
+}
+
+static bool statement_of(Lite *sql, const char *text, sqlite3_stmt **ret_statement, Err *err)
+{
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        if (sql->prepared[i].text != NULL && strcmp(sql->prepared[i].text, text) == 0) {
+            *ret_statement = sql->prepared[i].statement;
+            return true;
+        }
+    Prepared *place = &sql->prepared[sql->next++ % PREPARED_MAX];
+    prepared_forget(place);
+    int code =
+        sqlite3_prepare_v3(sql->db, text, -1, SQLITE_PREPARE_PERSISTENT, &place->statement, NULL);
+    if (code != SQLITE_OK)
+        return sqlite_error(sql->db, code, text, err);
+    place->text = strdup(text);
+    if (place->text == NULL)
         abort();
-    sql->db = db;
-    bool ok = code == SQLITE_OK || sqlite_error(db, code, path, err);
-    (void)sqlite3_busy_timeout(db, BUSY_MS);
-    ok = ok && settings_apply(sql, err);
-    if (!ok) {
-        sql_close(&sql);
-        return false;
-    }
-    *ret_sql = sql;
+    *ret_statement = place->statement;
     return true;
 }
 
-void sql_close(Sql **sql)
-{
-    if (*sql == NULL)
-        return;
-    (void)sqlite3_close_v2((*sql)->db);
-    free(*sql);
-    *sql = NULL;
-}
-
-bool sql_script(Sql *sql, const char *text, Err *err)
-{
-    int code = sqlite3_exec(sql->db, text, NULL, NULL, NULL);
-    return code == SQLITE_OK || sqlite_error(sql->db, code, "script", err);
-}
-
-static void statement_done(sqlite3_stmt **statement)
-{
-    (void)sqlite3_finalize(*statement);
-}
-
-static bool args_bind(Sql *sql, sqlite3_stmt *statement, const SqlArg *args, size_t count, Err *err)
+static bool args_bind(Lite *sql, sqlite3_stmt *statement, const SqlArg *args, size_t count,
+                      Err *err)
 {
     int bound = 0;
     for (size_t i = 0; i < count; i++) {
@@ -166,75 +176,69 @@ static char **row_take(Arena *arena, sqlite3_stmt *statement, size_t columns)
     return row;
 }
 
-static bool rows_take(Sql *sql, Arena *arena, sqlite3_stmt *statement, SqlRows *rows, Err *err)
+static bool rows_take(Lite *sql, Arena *arena, sqlite3_stmt *statement, SqlRows *rows, Err *err)
 {
     size_t capacity = 0;
     rows->columns = (size_t)sqlite3_column_count(statement);
     int code = SQLITE_ROW;
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        if (rows->count == capacity) {
-            capacity = capacity == 0 ? 16 : capacity * 2;
-            char ***cells = arena_array(arena, char **, capacity);
-            if (rows->count > 0)
-                memcpy(cells, rows->cells, rows->count * sizeof *cells);
-            rows->cells = cells;
-        }
-        rows->cells[rows->count++] = row_take(arena, statement, rows->columns);
-    }
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW)
+        sql_rows_add(rows, arena, &capacity, row_take(arena, statement, rows->columns));
     if (code != SQLITE_DONE)
         return sqlite_error(sql->db, code, "statement", err);
     rows->affected = sqlite3_stmt_readonly(statement) ? 0 : sqlite3_changes64(sql->db);
     return true;
 }
 
-bool sql_run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, size_t arg_count,
-             SqlRows *ret_rows, Err *err)
+static bool run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, size_t arg_count,
+                SqlRows *ret_rows, Err *err)
 {
     OWNED(statement_done) sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(sql->db, text, -1, &statement, NULL);
-    if (code != SQLITE_OK)
-        return sqlite_error(sql->db, code, text, err);
-    SqlRows rows = {0};
-    if (!args_bind(sql, statement, args, arg_count, err) ||
-        !rows_take(sql, arena, statement, &rows, err))
-        return false;
-    if (ret_rows != NULL)
-        *ret_rows = rows;
+    return statement_of(lite(sql), text, &statement, err) &&
+           args_bind(lite(sql), statement, args, arg_count, err) &&
+           rows_take(lite(sql), arena, statement, ret_rows, err);
+}
+
+static void done(Sql *sql)
+{
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        prepared_forget(&lite(sql)->prepared[i]);
+    (void)sqlite3_close_v2(lite(sql)->db);
+    free(sql);
+}
+
+// All who share the file share this machine: its time since boot, which nobody sets.
+static bool now_ms(Sql *sql, int64_t *ret_ms, Err *err)
+{
+    (void)sql;
+    (void)err;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    *ret_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     return true;
 }
 
-bool sql_begin(Sql *sql, Err *err)
+static const SqlDriver driver = {done, script, run, "begin immediate", now_ms};
+
+bool sql_sqlite_open(const char *uri, Sql **ret_sql, Err *err)
 {
-    if (!sql_script(sql, "begin immediate", err))
+    OWNED(arena_done) Arena arena = {0};
+    const char *path = "";
+    if (!path_of(uri, &path, err) || !file_prepare(&arena, path, err))
         return false;
-    sql->in_transaction = true;
+    Lite *opened = calloc(1, sizeof *opened);
+    if (opened == NULL)
+        abort();
+    Sql *sql = &opened->base;
+    sql->driver = &driver;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
+    int code = sqlite3_open_v2(path, &opened->db, flags, NULL);
+    bool ok = code == SQLITE_OK || sqlite_error(opened->db, code, path, err);
+    (void)sqlite3_busy_timeout(opened->db, BUSY_MS);
+    ok = ok && settings_apply(sql, err);
+    if (!ok) {
+        sql_close(&sql);
+        return false;
+    }
+    *ret_sql = sql;
     return true;
-}
-
-bool sql_commit(Sql *sql, Err *err)
-{
-    if (!FAILPOINT("sql.commit.before", err) || !sql_script(sql, "commit", err))
-        return false;
-    sql->in_transaction = false;
-    return FAILPOINT("sql.commit.after", err);
-}
-
-void sql_abandon(Sql *sql)
-{
-    if (!sql->in_transaction)
-        return;
-    (void)sqlite3_exec(sql->db, "rollback", NULL, NULL, NULL);
-    sql->in_transaction = false;
-}
-
-const char *sql_cell(const SqlRows *rows, size_t row, size_t column)
-{
-    const char *text = rows->cells[row][column];
-    return text != NULL ? text : "";
-}
-
-int64_t sql_cell_int(const SqlRows *rows, size_t row, size_t column, int64_t fallback)
-{
-    const char *text = rows->cells[row][column];
-    return text != NULL ? strtoll(text, NULL, 10) : fallback;
 }
