@@ -21,6 +21,15 @@ const CliCommand *cli_find(const char *name)
     return NULL;
 }
 
+bool cli_is_group(const char *word)
+{
+    size_t length = strlen(word);
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strncmp(command->name, word, length) == 0 && command->name[length] == ' ')
+            return true;
+    return false;
+}
+
 const char *cli_did_you_mean(Arena *arena, const char *word, const char *const *names)
 {
     size_t count = 0;

@@ -122,6 +122,13 @@ static const CliOption doctor_options[] = {
     END,
 };
 
+static const CliOption audit_options[] = {
+    VALUE(expect, "HASH",
+          "the hash of a head that was printed before and kept elsewhere: the log must\n"
+          "still hold that entry"),
+    END,
+};
+
 static const CliOption schema_options[] = {
     VALUE(of, "WHAT", "annotation (the default) or runner: the operator's file"),
     END,
@@ -292,6 +299,20 @@ const CliCommand cli_commands[] = {
      .exits = EXITS(1, 3, 7),
      .options = doctor_options,
      .run = cli_doctor},
+    {.name = "audit verify",
+     .arguments = "",
+     .purpose = "proves that nobody altered the log of who did what",
+     .text = "The store keeps who started, approved, rejected, cancelled, retried, rolled back\n"
+             "and finished which run. Each entry holds the hash of the one before: one that was\n"
+             "changed, taken out, put in or put elsewhere is found and named, exit code 1.\n"
+             "\n"
+             "Whoever can write to the store could make a whole new log. Keep the hash that is\n"
+             "printed somewhere else, and give it as --expect the next time.",
+     .example = "gybe audit verify\n"
+                "gybe audit verify --expect 9b1c...e2",
+     .exits = EXITS(1, 3),
+     .options = audit_options,
+     .run = cli_audit_verify},
     {.name = "schema",
      .arguments = "",
      .purpose = "prints the JSON schema (draft-07) of annotations or of the operator's file",
@@ -309,7 +330,7 @@ const CliCommand cli_commands[] = {
      .run = cli_version},
     {.name = "help",
      .arguments = "[COMMAND]",
-     .most = 1,
+     .most = 2,
      .purpose = "explains gybe or one command",
      .text = "",
      .example = "gybe help run",

@@ -143,7 +143,7 @@ static char *overview(Arena *arena)
              "Commands\n");
     for (const CliCommand *command = cli_commands; command->name != NULL; command++)
         if (!command->inner)
-            buf_printf(&buf, "  %-10s %s\n", command->name, command->purpose);
+            buf_printf(&buf, "  %-12s %s\n", command->name, command->purpose);
     put_options(&buf, "Common options", cli_common_options);
     buf_puts(&buf,
              "\nThe usual way\n"
@@ -196,19 +196,35 @@ int cli_help_show(Cli *cli, const CliCommand *command, FILE *file)
     return 0;
 }
 
+// "audit": help for each command that begins with it.
+static int group_help(Cli *cli, const char *word)
+{
+    size_t length = strlen(word);
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strncmp(command->name, word, length) == 0 && command->name[length] == ' ')
+            return cli_help_show(cli, command, cli->out);
+    return CLI_EXIT_USAGE;
+}
+
 int cli_help(Cli *cli)
 {
     if (cli->argument_count == 0)
         return cli_help_show(cli, NULL, cli->out);
-    const CliCommand *command = cli_find(cli->arguments[0]);
+    const char *name =
+        cli->argument_count == 1
+            ? cli->arguments[0]
+            : arena_printf(cli->arena, "%s %s", cli->arguments[0], cli->arguments[1]);
+    const CliCommand *command = cli_find(name);
     if (command != NULL)
         return cli_help_show(cli, command, cli->out);
+    if (cli_is_group(name))
+        return group_help(cli, name);
     Err err = {0};
     const char *names[64] = {NULL};
     for (size_t i = 0; i < ARRAY_LEN(names) - 1 && cli_commands[i].name != NULL; i++)
         names[i] = cli_commands[i].name;
-    (void)err_set(&err, ERR_INPUT, "unknown command \"%s\"%s", cli->arguments[0],
-                  cli_did_you_mean(cli->arena, cli->arguments[0], names));
+    (void)err_set(&err, ERR_INPUT, "unknown command \"%s\"%s", name,
+                  cli_did_you_mean(cli->arena, name, names));
     (void)err_hint(&err, "`gybe help` lists the commands");
     err.exit_code = CLI_EXIT_USAGE;
     return cli_fail(cli, &err);

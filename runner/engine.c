@@ -579,3 +579,14 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
                      err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);
 }
+
+// --- the audit log ---------------------------------------------------------------------------
+
+bool engine_audit_verify(Engine *engine, const char *kept, json_t **ret_chain, Err *err)
+{
+    AuditChain chain;
+    bool ok = audit_verify(engine->store, kept, &chain, err);
+    *ret_chain = json_pack("{s:I, s:s}", "entries", (json_int_t)chain.count, "head", chain.head);
+    put_stamp(*ret_chain, "newest_at", chain.newest_ms);
+    return ok;
+}

@@ -88,3 +88,6 @@ bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *e
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);
+// Checks the audit log's hash chain. {"entries","head","newest_at"?}, new reference, as far as it holds:
+// also when it does not. `kept`: a head's hash that it must still hold, or NULL.
+bool engine_audit_verify(Engine *engine, const char *kept, json_t **ret_chain, Err *err);

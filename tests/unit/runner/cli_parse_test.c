@@ -60,6 +60,20 @@ static void words_after_two_dashes(void **state)
     assert_false(cli.values.json);
 }
 
+static void commands_of_two_words(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    Cli cli;
+    Err err = {0};
+    assert_true(parse(&arena, &cli, &err, "gybe --json audit -q verify --expect x"));
+    assert_string_equal(cli.command->name, "audit verify");
+    assert_string_equal(cli.values.expect, "x");
+    assert_true(cli_is_group("audit"));
+    assert_false(cli_is_group("aud"));
+    assert_false(cli_is_group("plan"));
+}
+
 static void help_needs_no_arguments(void **state)
 {
     (void)state;
@@ -100,6 +114,10 @@ static void wrong_usage_says_what(void **state)
         {"gybe reject abc", "reject: missing option --reason TEXT"},
         {"gybe runs -q -v", "-q and -v exclude each other"},
         {"gybe --json", "no command given"},
+        {"gybe audit", "audit: which? `gybe audit verify`"},
+        {"gybe audit --json", "audit: which? `gybe audit verify`"},
+        {"gybe audit verfiy", "unknown command \"audit verfiy\"; did you mean audit verify?"},
+        {"gybe audit verify x", "audit verify: unexpected argument \"x\""},
         {"gybe runs --server http://x",
          "--server is not supported in this version: it has no daemon; leave it out to use the "
          "local store"},
@@ -178,10 +196,15 @@ static void help_fits_a_terminal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_spellings_of_a_value), cmocka_unit_test(common_options_anywhere),
-        cmocka_unit_test(words_after_two_dashes),    cmocka_unit_test(help_needs_no_arguments),
-        cmocka_unit_test(wrong_usage_says_what),     cmocka_unit_test(table_is_sound),
-        cmocka_unit_test(help_mentions_everything),  cmocka_unit_test(help_fits_a_terminal),
+        cmocka_unit_test(both_spellings_of_a_value),
+        cmocka_unit_test(common_options_anywhere),
+        cmocka_unit_test(words_after_two_dashes),
+        cmocka_unit_test(help_needs_no_arguments),
+        cmocka_unit_test(commands_of_two_words),
+        cmocka_unit_test(wrong_usage_says_what),
+        cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(help_mentions_everything),
+        cmocka_unit_test(help_fits_a_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
