@@ -120,6 +120,8 @@ int cli_finish(Cli *cli);
 int cli_rollback(Cli *cli);
 int cli_doctor(Cli *cli);
 
+int cli_logs(Cli *cli);
+int cli_report(Cli *cli);
 int cli_audit_verify(Cli *cli);
 
 int cli_schema(Cli *cli);

@@ -25,6 +25,8 @@
     VALUE(migration, "NAME", "which of the repository's migrations; default: the only one")
 #define AS VALUE(as, "USER", "who is acting; default: the login. Recorded as `USER via os:LOGIN`")
 
+#define STAGES "plan dry-run replicate approve cutover verify rollback finish"
+
 const CliOption cli_common_options[] = {
     VALUE(config, "FILE",
           "the operator's file; default: ./gybe.yaml, then\n"
@@ -79,6 +81,35 @@ static const CliOption run_options[] = {
 
 static const CliOption runs_options[] = {
     VALUE(state, "STATE", "only runs in this state, such as RUNNING or SUCCEEDED"),
+    END,
+};
+
+static const CliOption logs_options[] = {
+    {.name = "follow",
+     .letter = 'f',
+     .offset = offsetof(CliValues, follow),
+     .help = "go on with what is said from now on, until the run ends, whoever drives it"},
+    {.name = "stage",
+     .argument = "STAGE",
+     .offset = offsetof(CliValues, stage),
+     .help = "only of this stage: plan, dry-run, replicate, approve, cutover, verify,\n"
+             "rollback or finish",
+     .choices = STAGES},
+    VALUE(attempt, "N", "only of this attempt; they are counted from 1"),
+    END,
+};
+
+static const CliOption report_options[] = {
+    {.name = "format",
+     .argument = "FORMAT",
+     .offset = offsetof(CliValues, format),
+     .help = "text (the default), html (one file that needs nothing else) or json",
+     .choices = "text html json"},
+    {.name = "out",
+     .argument = "FILE",
+     .offset = offsetof(CliValues, out),
+     .help = "write it there instead of to stdout; what was there is replaced",
+     .choices = "@file"},
     END,
 };
 
@@ -203,6 +234,40 @@ const CliCommand cli_commands[] = {
      .example = "gybe status latest",
      .exits = EXITS(1, 3),
      .run = cli_status},
+    {.name = "logs",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "shows what the stages of a run have said, in all their attempts",
+     .text = RUN_TEXT
+     "\n"
+     "\n"
+     "One line a message: time, level, stage, what was said; `replicate#2` is the second\n"
+     "attempt of replicate. Of an attempt that died without a result the end of its stderr\n"
+     "is shown too. -q leaves warnings and errors, -v adds debug messages and progress;\n"
+     "with --json the stages' JSON lines are passed on as they are, all of them.",
+     .example = "gybe logs latest -f\n"
+                "gybe logs latest --stage replicate --attempt 1 -v",
+     .exits = EXITS(1, 3),
+     .options = logs_options,
+     .run = cli_logs},
+    {.name = "report",
+     .arguments = "RUN",
+     .least = 1,
+     .most = 1,
+     .purpose = "says what became of a run, as text, as JSON or as a page to send around",
+     .text = RUN_TEXT
+     "\n"
+     "\n"
+     "What was moved, how long each stage took, how long clients were held and by which\n"
+     "step, what was compared, the service level, who approved which plan, the plan's\n"
+     "warnings, what went wrong, and what is still to do. Of a run that is not at its end:\n"
+     "as far as it has come.",
+     .example = "gybe report latest\n"
+                "gybe report latest --format html --out orders.html",
+     .exits = EXITS(1, 3),
+     .options = report_options,
+     .run = cli_report},
     {.name = "approve",
      .arguments = "RUN",
      .least = 1,

@@ -117,9 +117,7 @@ static void status_show(Cli *cli, const json_t *run)
         (void)fprintf(cli->out, "\n");
         cli_show_plan(cli, plan);
     }
-    const char *next = cli_next_step(
-        cli->arena, json_get_string(run, "run", ""), json_get_string(run, "state", ""),
-        json_get_string(run, "digest", ""), json_object_get(run, "stages"));
+    const char *next = cli_next_of(cli->arena, run);
     if (next != NULL && cli_says(cli))
         (void)fprintf(cli->out, "\n%s%s\n", cli_way_back(cli->arena, run), next);
 }

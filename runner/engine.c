@@ -6,6 +6,7 @@
 #include "runner/base/crypto.h"
 #include "runner/base/json.h"
 #include "runner/executor.h"
+#include "runner/logs.h"
 #include "runner/scheduler.h"
 #include "runner/scheduler_owner.h"
 
@@ -361,10 +362,14 @@ bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err
     RunRow row;
     ApprovalRow *approvals = NULL;
     size_t count = 0;
+    bool driven = false;
     if (!store_run_load(engine->store, &arena, run, &row, err) ||
         !store_approvals(engine->store, &arena, run, &approvals, &count, err) ||
+        !store_is_owned(engine->store, run, scheduler_owner_dead, &driven, err) ||
         !row_json(engine, &row, ret_run, err))
         return false;
+    if (!run_state_ended(row.state))
+        (void)json_object_set_new(*ret_run, "driven", json_boolean(driven));
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_t *approval = json_pack("{s:s, s:s, s:s, s:s}", "person", approvals[i].recorded,
@@ -578,6 +583,13 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
     return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "",
                      err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);
+}
+
+// --- logs ------------------------------------------------------------------------------------
+
+Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt)
+{
+    return logs_open(engine->store, run, stage, attempt);
 }
 
 // --- the audit log ---------------------------------------------------------------------------

@@ -254,6 +254,20 @@ bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(co
         SQL_ARGS(SQL_T(run), SQL_T(owner), SQL_I(now + STORE_OWNER_MS), SQL_T(before)), err);
 }
 
+bool store_is_owned(Store *store, const char *run, bool (*dead)(const char *owner), bool *ret_owned,
+                    Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    SqlRows rows;
+    if (!sql_run(store->sql, &arena, "select owner, owner_until from run where id=$1",
+                 SQL_ARGS(SQL_T(run)), &rows, err))
+        return false;
+    const char *owner = rows.count > 0 ? sql_cell(&rows, 0, 0) : "";
+    *ret_owned =
+        owner[0] != '\0' && sql_cell_int(&rows, 0, 1, 0) >= clock_wall_ms() && !dead(owner);
+    return true;
+}
+
 bool store_disown(Store *store, const char *run, const char *owner, Err *err)
 {
     int64_t changed = 0;
@@ -394,6 +408,31 @@ bool store_stage_reset(Store *store, const char *run, const char *stage, Err *er
     int64_t changed = 0;
     return change(store, "update stage set status='PENDING', token='' where run=$1 and name=$2",
                   SQL_ARGS(SQL_T(run), SQL_T(stage)), &changed, err);
+}
+
+bool store_attempts(Store *store, Arena *arena, const char *run, AttemptRow **ret_attempts,
+                    size_t *ret_count, Err *err)
+{
+    SqlRows rows;
+    if (!sql_run(store->sql, arena,
+                 "select a.stage, a.spool, a.status, a.number, a.started, a.ended,"
+                 " case when s.attempt=a.number then s.pid else 1 end"
+                 " from attempt a join stage s on s.run=a.run and s.name=a.stage"
+                 " where a.run=$1 order by a.started, s.position, a.number",
+                 SQL_ARGS(SQL_T(run)), &rows, err))
+        return false;
+    AttemptRow *list = arena_array(arena, AttemptRow, rows.count + 1);
+    for (size_t i = 0; i < rows.count; i++)
+        list[i] = (AttemptRow){.stage = sql_cell(&rows, i, 0),
+                               .spool = sql_cell(&rows, i, 1),
+                               .status = sql_cell(&rows, i, 2),
+                               .number = (int)sql_cell_int(&rows, i, 3, 0),
+                               .started_ms = sql_cell_int(&rows, i, 4, 0),
+                               .ended_ms = sql_cell_int(&rows, i, 5, 0),
+                               .started = sql_cell_int(&rows, i, 6, 0) != 0};
+    *ret_attempts = list;
+    *ret_count = rows.count;
+    return true;
 }
 
 // --- plan, flags, approvals ------------------------------------------------------------------

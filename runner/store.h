@@ -87,6 +87,9 @@ bool store_move(Store *store, const char *run, RunState from, RunEvent event, co
 // Makes `owner` ("host pid starttime") the only one who drives the run; renews. ERR_CONFLICT.
 bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(const char *owner),
                Err *err);
+// Whether somebody who lives drives the run.
+bool store_is_owned(Store *store, const char *run, bool (*dead)(const char *owner), bool *ret_owned,
+                    Err *err);
 bool store_disown(Store *store, const char *run, const char *owner, Err *err);
 
 // PENDING -> RUNNING with a new attempt, lease and token; a gated stage only under a valid approval
@@ -101,6 +104,16 @@ bool store_attempt_end(Store *store, const char *run, const StageRow *stage, con
                        const char *data, const char *error, Err *err);
 // Back to PENDING: a lost attempt that is tried again, or a retry.
 bool store_stage_reset(Store *store, const char *run, const char *stage, Err *err);
+
+// Every attempt of a run, in the order in which they began.
+typedef struct {
+    const char *stage, *spool, *status; // RUNNING, LOST or an end
+    int number;
+    int64_t started_ms, ended_ms; // ended 0: not yet
+    bool started;                 // its process is recorded
+} AttemptRow;
+bool store_attempts(Store *store, Arena *arena, const char *run, AttemptRow **ret_attempts,
+                    size_t *ret_count, Err *err);
 
 bool store_plan(Store *store, const char *run, const char *digest, int64_t gate_until_ms, Err *err);
 bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing,
