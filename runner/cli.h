@@ -87,6 +87,14 @@ bool cli_is_group(const char *word);
 // "; did you mean ...?" for the nearest of `names` (NULL-terminated), or "".
 const char *cli_did_you_mean(Arena *arena, const char *word, const char *const *names);
 
+// What help explains besides the commands; cli_topics.c.
+typedef struct {
+    const char *name, *purpose; // name NULL ends the table
+    char *(*make)(Arena *arena);
+} CliTopic;
+extern const CliTopic cli_topics[]; // the first is where to begin
+
+char *cli_man_page(Arena *arena); // roff, of all commands
 // cli_help.c
 char *cli_synopsis(Arena *arena, const CliCommand *command);
 char *cli_help_text(Arena *arena, const CliCommand *command); // NULL: the overview
@@ -120,10 +128,12 @@ int cli_finish(Cli *cli);
 int cli_rollback(Cli *cli);
 int cli_doctor(Cli *cli);
 
+int cli_init(Cli *cli);
 int cli_logs(Cli *cli);
 int cli_report(Cli *cli);
 int cli_audit_verify(Cli *cli);
 
+int cli_completion(Cli *cli);
 int cli_schema(Cli *cli);
 int cli_version(Cli *cli);
 int cli_help(Cli *cli);

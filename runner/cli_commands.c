@@ -28,9 +28,12 @@
 #define STAGES "plan dry-run replicate approve cutover verify rollback finish"
 
 const CliOption cli_common_options[] = {
-    VALUE(config, "FILE",
-          "the operator's file; default: ./gybe.yaml, then\n"
-          "$XDG_CONFIG_HOME/gybe/gybe.yaml"),
+    {.name = "config",
+     .argument = "FILE",
+     .offset = offsetof(CliValues, config),
+     .help = "the operator's file; default: ./gybe.yaml, then\n"
+             "$XDG_CONFIG_HOME/gybe/gybe.yaml",
+     .choices = "@file"},
     {.name = "json",
      .offset = offsetof(CliValues, json),
      .help = "machine output on stdout, nothing else there"},
@@ -48,6 +51,19 @@ const CliOption cli_common_options[] = {
      .help = "no colours, no progress bars that are redrawn; so does NO_COLOR in the\n"
              "environment"},
     {.name = "help", .letter = 'h', .offset = offsetof(CliValues, help), .help = "this help"},
+    END,
+};
+
+static const CliOption init_options[] = {
+    VALUE(name, "NAME", "of the migration; default: made of the directory's name"),
+    VALUE(source, "PROFILE",
+          "the connection that serves now, as the operator's file names it; default:\n"
+          "NAME-source"),
+    VALUE(target, "PROFILE", "the connection to move to; default: NAME-target"),
+    VALUE(traffic, "PROFILE", "the pooler to switch; default: NAME-pooler"),
+    {.name = "operator",
+     .offset = offsetof(CliValues, operator_file),
+     .help = "write gybe.yaml, the operator's file that fits it, instead"},
     END,
 };
 
@@ -69,9 +85,12 @@ static const CliOption run_options[] = {
      .offset = offsetof(CliValues, approve_as),
      .help = "approve the plan as this person when the run comes to that; the rules of\n"
              "approval hold: a run is not approved by who started it"},
-    VALUE(until, "STAGE",
-          "end after this stage (plan, dry-run, replicate, approve, cutover or\n"
-          "verify) and leave the run open; `gybe retry` goes on"),
+    {.name = "until",
+     .argument = "STAGE",
+     .offset = offsetof(CliValues, until),
+     .help = "end after this stage (plan, dry-run, replicate, approve, cutover or\n"
+             "verify) and leave the run open; `gybe retry` goes on",
+     .choices = "plan dry-run replicate approve cutover verify"},
     {.name = "rollback",
      .offset = offsetof(CliValues, rollback),
      .help = "when all is done, go back to the source: shows that the way back works, and\n"
@@ -80,7 +99,12 @@ static const CliOption run_options[] = {
 };
 
 static const CliOption runs_options[] = {
-    VALUE(state, "STATE", "only runs in this state, such as RUNNING or SUCCEEDED"),
+    {.name = "state",
+     .argument = "STATE",
+     .offset = offsetof(CliValues, state),
+     .help = "only runs in this state, such as RUNNING or SUCCEEDED",
+     .choices = "QUEUED WAITING WAITING_FOR_PIPELINE RUNNING AWAITING_APPROVAL FOLLOWING SUCCEEDED "
+                "FAILED CANCELED REJECTED EXPIRED ROLLED_BACK NEEDS_OPERATOR"},
     END,
 };
 
@@ -160,8 +184,19 @@ static const CliOption audit_options[] = {
     END,
 };
 
+static const CliOption help_options[] = {
+    {.name = "man",
+     .offset = offsetof(CliValues, man),
+     .help = "the manual page of all commands, as roff"},
+    END,
+};
+
 static const CliOption schema_options[] = {
-    VALUE(of, "WHAT", "annotation (the default) or runner: the operator's file"),
+    {.name = "of",
+     .argument = "WHAT",
+     .offset = offsetof(CliValues, of),
+     .help = "annotation (the default) or runner: the operator's file",
+     .choices = "annotation runner"},
     END,
 };
 
@@ -173,6 +208,21 @@ static const CliOption schema_options[] = {
 #define EXITS(...) ((const int[]){__VA_ARGS__, 0})
 
 const CliCommand cli_commands[] = {
+    {.name = "init",
+     .arguments = "",
+     .purpose = "writes a commented .gybe.yaml, or the operator's gybe.yaml, to begin with",
+     .text = "Writes into the current directory, which should be the root of the service's\n"
+             "repository, and overwrites nothing. The annotation holds names only: the operator's\n"
+             "file says which database or pooler has a name, so that no address and no password\n"
+             "stands in the service's repository.\n"
+             "\n"
+             "Commit what was written, then `gybe validate` checks it. `gybe help start` goes\n"
+             "through a whole migration.",
+     .example = "gybe init --name orders --source orders-rds --target orders-aurora\n"
+                "gybe init --operator --name orders",
+     .exits = EXITS(1, 3, 7),
+     .options = init_options,
+     .run = cli_init},
     {.name = "validate",
      .arguments = "",
      .purpose = "checks a repository's annotations, all of them and all that is wrong",
@@ -227,6 +277,7 @@ const CliCommand cli_commands[] = {
      .run = cli_runs},
     {.name = "status",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "shows one run: its stages, what it waits for, approvals, the last error",
@@ -236,6 +287,7 @@ const CliCommand cli_commands[] = {
      .run = cli_status},
     {.name = "logs",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "shows what the stages of a run have said, in all their attempts",
@@ -253,6 +305,7 @@ const CliCommand cli_commands[] = {
      .run = cli_logs},
     {.name = "report",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "says what became of a run, as text, as JSON or as a page to send around",
@@ -270,6 +323,7 @@ const CliCommand cli_commands[] = {
      .run = cli_report},
     {.name = "approve",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "approves the plan of a run that awaits approval",
@@ -284,6 +338,7 @@ const CliCommand cli_commands[] = {
      .run = cli_approve},
     {.name = "reject",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "rejects the plan of a run that awaits approval; the run ends REJECTED",
@@ -294,6 +349,7 @@ const CliCommand cli_commands[] = {
      .run = cli_reject},
     {.name = "cancel",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "stops a run that is open",
@@ -309,6 +365,7 @@ const CliCommand cli_commands[] = {
      .run = cli_cancel},
     {.name = "retry",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "goes on with a run that failed, was interrupted or ended at --until",
@@ -322,6 +379,7 @@ const CliCommand cli_commands[] = {
      .run = cli_retry},
     {.name = "rollback",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "switches the applications back to the source; nothing written since is lost",
@@ -338,6 +396,7 @@ const CliCommand cli_commands[] = {
      .run = cli_rollback},
     {.name = "finish",
      .arguments = "RUN",
+     .choices = "@run",
      .least = 1,
      .most = 1,
      .purpose = "removes all that gybe made on either side",
@@ -393,12 +452,28 @@ const CliCommand cli_commands[] = {
      .text = "",
      .example = "gybe version --json",
      .run = cli_version},
+    {.name = "completion",
+     .arguments = "SHELL",
+     .choices = "bash zsh",
+     .least = 1,
+     .most = 1,
+     .purpose = "prints the script that completes gybe's command lines in bash or zsh",
+     .text = "Commands, options, their values and the runs of the store are completed. The script\n"
+             "is installed with gybe (`cmake --install`); else load it in the shell's own file.",
+     .example = "source <(gybe completion bash)          # in ~/.bashrc\n"
+                "source <(gybe completion zsh)           # in ~/.zshrc, after compinit",
+     .run = cli_completion},
     {.name = "help",
-     .arguments = "[COMMAND]",
+     .arguments = "[COMMAND|TOPIC]",
+     .choices = "@command",
      .most = 2,
-     .purpose = "explains gybe or one command",
-     .text = "",
-     .example = "gybe help run",
+     .purpose = "explains gybe, one command or a topic",
+     .text = "Topics: start (from nothing to a finished migration), annotation (every key of\n"
+             ".gybe.yaml), config (every key of gybe.yaml, the operator's file).",
+     .example = "gybe help start\n"
+                "gybe help run\n"
+                "gybe help --man | man -l -",
+     .options = help_options,
      .run = cli_help},
     {.name = "stage",
      .arguments = "NAME",

@@ -243,3 +243,8 @@ json_t *settings_schema(void)
 {
     return keys_schema(settings_keys, "gybe runner settings");
 }
+
+char *settings_reference(Arena *arena)
+{
+    return keys_reference(settings_keys, "", arena);
+}
