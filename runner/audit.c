@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { BATCH_ROWS = 500, EXIT_BROKEN = 1 };
+enum { BATCH_ROWS = 100, EXIT_BROKEN = 1 };
 
 #define AUDIT_COLUMNS "number, at, run, actor, action, detail, previous, hash"
 

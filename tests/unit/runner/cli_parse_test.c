@@ -179,6 +179,52 @@ static void help_mentions_everything(void **state)
     }
 }
 
+static void fits(const char *text)
+{
+    for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1)
+        if (strcspn(line, "\n") > 100)
+            fail_msg("too long: %s", line);
+}
+
+// Every key of both files is explained; all steps of the beginning are.
+static void topics_are_whole(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    static const struct {
+        const char *topic, *says;
+    } cases[] = {
+        {"start", "gybe init --name"},
+        {"start", "git commit"},
+        {"start", "gybe validate"},
+        {"start", "gybe init --operator"},
+        {"start", "gybe doctor"},
+        {"start", "gybe plan"},
+        {"start", "gybe run "},
+        {"start", "gybe approve latest --digest"},
+        {"start", "gybe report latest"},
+        {"start", "gybe rollback latest"},
+        {"start", "gybe finish latest"},
+        {"annotation", "  spec.cutover.maxPause: 10ms to 10m; default 250ms\n      longest hold"},
+        {"annotation", "  spec.source: text; required\n      connection profile"},
+        {"annotation", "  spec.scope.exclude: list of texts\n      globs of schema.table"},
+        {"config", "  connections.NAME.uri: secret"},
+        {"config", "  traffic.NAME.poolers[].databasesFile: "},
+        {"config", "  policy.maxPause: 10ms to 10m; default 1s\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const CliTopic *topic = cli_topics;
+        while (topic->name != NULL && strcmp(topic->name, cases[i].topic) != 0)
+            topic++;
+        assert_non_null(topic->name);
+        if (strstr(topic->make(&arena), cases[i].says) == NULL)
+            fail_msg("%s: %s", cases[i].topic, cases[i].says);
+    }
+    for (const CliTopic *topic = cli_topics; topic->name != NULL; topic++)
+        assert_non_null(strstr(cli_help_text(&arena, NULL), topic->purpose));
+    fits(cli_topics[0].make(&arena));
+}
+
 static void help_fits_a_terminal(void **state)
 {
     (void)state;
@@ -205,6 +251,7 @@ int main(void)
         cmocka_unit_test(table_is_sound),
         cmocka_unit_test(help_mentions_everything),
         cmocka_unit_test(help_fits_a_terminal),
+        cmocka_unit_test(topics_are_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
