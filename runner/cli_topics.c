@@ -61,7 +61,7 @@ static const char start_text[] =
     "6. Afterwards, while the way back is kept (rollback.keepReverse, 72h)\n"
     "     gybe rollback latest             back to the source, nothing written is lost\n"
     "     gybe finish latest               or: it is good. Removes all that gybe made\n"
-    "   The old database stays as it is; drop it when you like.\n"
+    "   The old database keeps its data and takes logins again: stop it, or drop it.\n"
     "\n"
     "When something fails the message says why and what to do. `gybe status latest`\n"
     "names the next command; `gybe doctor --fix` settles a switch whose machine died.\n";

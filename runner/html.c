@@ -1,26 +1,42 @@
 #include "runner/html.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <string.h>
 
 enum { ESCAPED_LIMIT_BYTES = 64 << 20 };
 
+// By the first byte: how many follow, and the least number that needs so many.
+static const struct {
+    unsigned char mask, is;
+    size_t more;
+    uint32_t least;
+} forms[] = {
+    {0x80, 0x00, 0, 0}, {0xE0, 0xC0, 1, 0x80}, {0xF0, 0xE0, 2, 0x800}, {0xF8, 0xF0, 3, 0x10000}};
+
+static bool is_shown(uint32_t character)
+{
+    if (character < 0xA0)
+        return character == '\t' || character == '\n' || (character >= 0x20 && character < 0x7F);
+    return character <= 0x10FFFF && (character < 0xD800 || character > 0xDFFF);
+}
+
 // How many bytes the character at `at` has; 0: none that is valid, or one that is not shown.
 static size_t character_length(const unsigned char *at)
 {
-    if (at[0] < 0x80)
-        return at[0] >= 0x20 && at[0] != 0x7F ? 1 : (at[0] == '\n' || at[0] == '\t');
-    size_t length = at[0] >= 0xF0 ? 4 : at[0] >= 0xE0 ? 3 : 2;
-    if (at[0] < 0xC2 || at[0] > 0xF4)
-        return 0;
-    for (size_t i = 1; i < length; i++) // the terminator ends it too
-        if ((at[i] & 0xC0) != 0x80)
-            return 0;
-    bool long_form = (at[0] == 0xE0 && at[1] < 0xA0) || (at[0] == 0xF0 && at[1] < 0x90);
-    bool surrogate = at[0] == 0xED && at[1] >= 0xA0;
-    bool beyond = at[0] == 0xF4 && at[1] >= 0x90;
-    bool control = at[0] == 0xC2 && at[1] < 0xA0;
-    return long_form || surrogate || beyond || control ? 0 : length;
+    for (size_t form = 0; form < ARRAY_LEN(forms); form++) {
+        if ((at[0] & forms[form].mask) != forms[form].is)
+            continue;
+        uint32_t character = at[0] & (unsigned char)~forms[form].mask;
+        for (size_t i = 1; i <= forms[form].more; i++) {
+            if ((at[i] & 0xC0) != 0x80) // the terminator too
+                return 0;
+            character = character << 6 | (at[i] & 0x3F);
+        }
+        bool valid = character >= forms[form].least && is_shown(character);
+        return valid ? forms[form].more + 1 : 0;
+    }
+    return 0;
 }
 
 static const char *entity_of(char character)

@@ -100,6 +100,13 @@ static json_t *next_json(Arena *arena, const json_t *run)
         (void)json_array_append_new(list, json_stringn(way_back, strcspn(way_back, "\n")));
     if (next != NULL)
         (void)json_array_append_new(list, json_string(next));
+    const json_t *stages = json_object_get(run, "stages");
+    const json_t *finish = json_object_get(cli_stage_named(stages, "finish"), "data");
+    if (json_get_bool(finish, "switched", false))
+        (void)json_array_append_new(
+            list, json_string(arena_printf(
+                      arena, "%s accepts its applications' logins again: stop it or drop it",
+                      json_get_string(run, "source", ""))));
     return list;
 }
 

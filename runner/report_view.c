@@ -194,10 +194,12 @@ static void moved_parts(ReportView *view, const json_t *report)
     part->columns = ARRAY_LEN(heading);
     part->numbers = 1U << 1 | 1U << 2;
     const char *others = objects_text(arena, json_object_get(plan, "objects"));
-    part->text = arena_printf(arena, "%s tables of %s, %s sequences%s%s.",
+    part->text = arena_printf(arena, "%s table%s of %s, %s sequence%s%s%s.",
                               count_text(arena, (int64_t)json_array_size(tables)),
+                              json_array_size(tables) == 1 ? "" : "s",
                               size_human(arena, json_get_int(plan, "total_bytes", 0)),
                               count_text(arena, json_get_int(plan, "sequences", 0)),
+                              json_get_int(plan, "sequences", 0) == 1 ? "" : "s",
                               others[0] != '\0' ? "; also " : "", others);
     json_array_foreach(tables, i, table)
     {
