@@ -59,13 +59,14 @@ typedef struct {
 } Cli;
 
 struct CliCommand {
-    const char *name;         // NULL ends the table; may have two words, as in "audit verify"
-    const char *arguments;    // as in the synopsis, "" for none
-    size_t least, most;       // how many of them
-    const char *purpose;      // one sentence, lower case, no full stop
-    const char *text;         // what else a person needs, wrapped at 80 columns
-    const char *example;      // command lines
-    const int *exits;         // exit codes besides 0 and 2; ends with 0
+    const char *name;      // NULL ends the table; may have two words, as in "audit verify"
+    const char *arguments; // as in the synopsis, "" for none
+    size_t least, most;    // how many of them
+    const char *purpose;   // one sentence, lower case, no full stop
+    const char *text;      // what else a person needs, wrapped at 80 columns
+    const char *example;   // command lines
+    const char *next; // what to do afterwards, wrapped at 80 columns; NULL: nothing in particular
+    const int *exits; // exit codes besides 0 and 2; ends with 0
     const CliOption *options; // its own, besides the common ones; NULL: none
     int (*run)(Cli *cli);
     bool inner;          // for gybe itself: not in the overview

@@ -31,7 +31,7 @@ const CliOption cli_common_options[] = {
     {.name = "config",
      .argument = "FILE",
      .offset = offsetof(CliValues, config),
-     .help = "the operator's file; default: ./gybe.yaml, then\n"
+     .help = "the operator's file (`gybe help config`); default: ./gybe.yaml, then\n"
              "$XDG_CONFIG_HOME/gybe/gybe.yaml",
      .choices = "@file"},
     {.name = "json",
@@ -220,6 +220,8 @@ const CliCommand cli_commands[] = {
              "through a whole migration.",
      .example = "gybe init --name orders --source orders-rds --target orders-aurora\n"
                 "gybe init --operator --name orders",
+     .next = "Commit the file, then `gybe validate`. The operator edits gybe.yaml, sets the\n"
+             "variables that it names, then `gybe doctor`.",
      .exits = EXITS(1, 3, 7),
      .options = init_options,
      .run = cli_init},
@@ -234,6 +236,7 @@ const CliCommand cli_commands[] = {
              "no annotation may be looser than `policy`.",
      .example = "gybe validate\n"
                 "gybe validate --repo https://git.example.com/acme/orders.git --rev main",
+     .next = "The operator's `gybe plan` shows what a run of it would do.",
      .exits = EXITS(1, 3, 6, 75),
      .options = validate_options,
      .run = cli_validate},
@@ -244,6 +247,8 @@ const CliCommand cli_commands[] = {
              "stands in the way (blockers, with remedies) and what you should know\n"
              "(warnings), and prints the digest that an approval is bound to.",
      .example = "gybe plan --config gybe.yaml --repo orders",
+     .next = "Without blockers: `gybe run` with the same options. With some: do what they say,\n"
+             "then `gybe plan` again.",
      .exits = EXITS(1, 3, 5, 6, 75),
      .options = plan_options,
      .run = cli_plan},
@@ -251,9 +256,9 @@ const CliCommand cli_commands[] = {
      .arguments = "",
      .purpose = "carries a migration out in the foreground, from plan to verify",
      .text = "The stages are plan, dry-run, replicate, approve, cutover and verify. The run\n"
-             "waits for an approval of its plan unless --approve-as gives it; another terminal "
-             "gives it\n"
-             "with `gybe approve`. Progress is shown as bars on a terminal and as plain lines\n"
+             "waits for an approval of its plan: another person gives it with `gybe approve` in\n"
+             "another terminal, or --approve-as does. Then clients are held for a moment and go\n"
+             "on at the target. Progress is shown as bars on a terminal and as plain lines\n"
              "elsewhere; with --json the stages' log, progress and metric lines are passed on\n"
              "to stdout as JSON lines, and the last line is the run's result.\n"
              "\n"
@@ -262,6 +267,9 @@ const CliCommand cli_commands[] = {
              "`gybe finish` removes what it made.",
      .example = "gybe run --repo orders --as ada --approve-as grace\n"
                 "gybe run --repo orders --until replicate",
+     .next = "While it waits: `gybe status latest -v` shows the plan, `gybe approve` lets it go\n"
+             "on. Afterwards: `gybe report latest`, and `gybe rollback latest` or `gybe finish\n"
+             "latest`.",
      .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
      .options = run_options,
      .run = cli_run},
@@ -272,6 +280,7 @@ const CliCommand cli_commands[] = {
              "FOLLOWING, and the ends SUCCEEDED FAILED CANCELED REJECTED EXPIRED ROLLED_BACK\n"
              "NEEDS_OPERATOR.",
      .example = "gybe runs --state AWAITING_APPROVAL",
+     .next = "`gybe status RUN` shows one and says what to do with it.",
      .exits = EXITS(1, 3),
      .options = runs_options,
      .run = cli_runs},
@@ -281,8 +290,9 @@ const CliCommand cli_commands[] = {
      .least = 1,
      .most = 1,
      .purpose = "shows one run: its stages, what it waits for, approvals, the last error",
-     .text = RUN_TEXT,
+     .text = RUN_TEXT " With -v its plan is shown too: what an approver reads.",
      .example = "gybe status latest",
+     .next = "What its last lines say.",
      .exits = EXITS(1, 3),
      .run = cli_status},
     {.name = "logs",
@@ -300,6 +310,7 @@ const CliCommand cli_commands[] = {
      "with --json the stages' JSON lines are passed on as they are, all of them.",
      .example = "gybe logs latest -f\n"
                 "gybe logs latest --stage replicate --attempt 1 -v",
+     .next = "`gybe status RUN` says what to do.",
      .exits = EXITS(1, 3),
      .options = logs_options,
      .run = cli_logs},
@@ -318,6 +329,7 @@ const CliCommand cli_commands[] = {
      "as far as it has come.",
      .example = "gybe report latest\n"
                 "gybe report latest --format html --out orders.html",
+     .next = "What stands below \"What is still to do\".",
      .exits = EXITS(1, 3),
      .options = report_options,
      .run = cli_report},
@@ -329,10 +341,13 @@ const CliCommand cli_commands[] = {
      .purpose = "approves the plan of a run that awaits approval",
      .text = RUN_TEXT "\n"
                       "\n"
-                      "The approval is for exactly the plan with this digest and ends after\n"
+                      "`gybe status RUN -v` shows the plan and its digest: read it first. The\n"
+                      "approval is for exactly that plan and ends after\n"
                       "`approval.expires`. Who started the run, pushed or wrote the commit cannot\n"
                       "approve it; `approval.quorum` says how many people must.",
      .example = "gybe approve latest --digest 4f1c0a9be2d7 --as grace",
+     .next = "The run goes on by itself as soon as enough people have approved: `gybe logs RUN\n"
+             "-f`. If nobody drives it: `gybe retry RUN`.",
      .exits = EXITS(1, 3, 4, 7, 8),
      .options = approve_options,
      .run = cli_approve},
@@ -344,6 +359,8 @@ const CliCommand cli_commands[] = {
      .purpose = "rejects the plan of a run that awaits approval; the run ends REJECTED",
      .text = RUN_TEXT,
      .example = "gybe reject latest --reason \"not before the release\" --as grace",
+     .next = "`gybe finish RUN` removes what the run made. Change what was objected to, commit,\n"
+             "and `gybe run` again.",
      .exits = EXITS(1, 3, 7),
      .options = reject_options,
      .run = cli_reject},
@@ -360,6 +377,7 @@ const CliCommand cli_commands[] = {
                   "either side is removed; the copied tables stay (`gybe finish --drop-copied`\n"
                   "drops them too). Once the traffic is on the target there is nothing to cancel.",
      .example = "gybe cancel latest",
+     .next = "`gybe run` starts a new one; one that was only interrupted goes on by `gybe retry`.",
      .exits = EXITS(1, 3, 6, 7, 10, 75),
      .options = as_options,
      .run = cli_cancel},
@@ -374,6 +392,7 @@ const CliCommand cli_commands[] = {
                   "\n"
                   "Goes on in the foreground from what is true in the databases, like `gybe run`.",
      .example = "gybe retry latest",
+     .next = "As after `gybe run`.",
      .exits = EXITS(1, 3, 4, 5, 6, 7, 8, 9, 10, 75),
      .options = as_options,
      .run = cli_retry},
@@ -391,6 +410,7 @@ const CliCommand cli_commands[] = {
      "reason and exit code 10, where it could lose data: that lane is broken or too slow,\n"
      "tables of the target were made or altered since the cutover, or the sides differ.",
      .example = "gybe rollback latest",
+     .next = "`gybe finish RUN` removes what gybe made on both sides.",
      .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
      .options = as_options,
      .run = cli_rollback},
@@ -407,6 +427,7 @@ const CliCommand cli_commands[] = {
      "schema `gybe` go away. Safe to repeat. After cutover the way back ends with it;\n"
      "before cutover it ends the run.",
      .example = "gybe finish latest",
+     .next = "Stop the database that no longer serves, or drop it: it takes logins again.",
      .exits = EXITS(1, 3, 5, 6, 7, 10, 75),
      .options = finish_options,
      .run = cli_finish},
@@ -420,6 +441,7 @@ const CliCommand cli_commands[] = {
          "for --fix. Exit code 1 when something is in the way.",
      .example = "gybe doctor --config gybe.yaml\n"
                 "gybe doctor --fix",
+     .next = "Do what it says until nothing is in the way, then `gybe plan`.",
      .exits = EXITS(1, 3, 7),
      .options = doctor_options,
      .run = cli_doctor},
@@ -434,6 +456,7 @@ const CliCommand cli_commands[] = {
              "printed somewhere else, and give it as --expect the next time.",
      .example = "gybe audit verify\n"
                 "gybe audit verify --expect 9b1c...e2",
+     .next = "Keep the head's hash somewhere else.",
      .exits = EXITS(1, 3),
      .options = audit_options,
      .run = cli_audit_verify},

@@ -128,6 +128,10 @@ static char *command_help(Arena *arena, const CliCommand *command)
     put_options(&buf, "Common options", cli_common_options);
     buf_puts(&buf, "\nExample\n  ");
     put_indented(&buf, command->example, 2);
+    if (command->next != NULL) {
+        buf_puts(&buf, "\nNext\n  ");
+        put_indented(&buf, command->next, 2);
+    }
     put_exits(&buf, command->exits);
     return buf.text;
 }

@@ -93,6 +93,10 @@ static void put_command(Buf *buf, const CliCommand *command)
     (void)buf_puts(buf, ".PP\nExample:\n.PP\n.RS 4\n");
     put_lines(buf, command->example);
     (void)buf_puts(buf, ".RE\n");
+    if (command->next != NULL) {
+        (void)buf_puts(buf, ".PP\nNext: ");
+        put_paragraphs(buf, arena_printf(buf->arena, "%s\n", command->next));
+    }
 }
 
 static void put_exits(Buf *buf)

@@ -170,6 +170,9 @@ static void help_mentions_everything(void **state)
         assert_non_null(strstr(help, arena_printf(&arena, "\n  gybe %s", command->name)));
         assert_non_null(strstr(help, command->purpose));
         assert_non_null(strstr(help, "\nExample\n"));
+        // Whoever has done something with a run is told how to go on.
+        assert_true(command->next != NULL || strcmp(command->arguments, "RUN") != 0);
+        assert_int_equal(strstr(help, "\nNext\n  ") != NULL, command->next != NULL);
         assert_non_null(strstr(help, "\nExit codes\n   0  done\n"));
         const CliOption *tables[] = {command->options, cli_common_options};
         for (size_t i = 0; i < ARRAY_LEN(tables); i++)
