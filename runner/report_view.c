@@ -138,7 +138,7 @@ static void pause_figure(ReportView *view, Part *part, const json_t *report, con
         return;
     const char *of = allowed_ms <= 0 ? ""
                                      : arena_printf(view->arena, ", of %s allowed",
-                                                    duration_format(view->arena, allowed_ms));
+                                                    duration_human(view->arena, allowed_ms));
     PartRow *row = row_add(view, part, ms_text(view->arena, pause_ms),
                            arena_printf(view->arena, "%s%s", what, of));
     row->tone = allowed_ms > 0 && pause_ms > (double)allowed_ms ? TONE_WARN : TONE_PLAIN;
@@ -266,17 +266,24 @@ static const struct {
     {"login", "login: seen there, afterwards", false},
 };
 
+static bool clients_held(const char *step)
+{
+    for (size_t i = 0; i < ARRAY_LEN(step_meanings); i++)
+        if (strcmp(step_meanings[i].step, step) == 0)
+            return step_meanings[i].held;
+    return true;
+}
+
 static void step_row(ReportView *view, Part *part, const json_t *step, double longest_ms)
 {
     const char *name = json_get_string(step, "name", "");
     double ms = json_get_real(step, "ms", 0);
     PartRow *row = row_add(view, part, name, ms_text(view->arena, ms));
-    row->share = longest_ms > 0 ? ms / longest_ms : 0;
+    row->share = ms >= longest_ms ? 1 : ms / longest_ms;
+    row->muted = !clients_held(name);
     for (size_t i = 0; i < ARRAY_LEN(step_meanings); i++)
-        if (strcmp(step_meanings[i].step, name) == 0) {
+        if (strcmp(step_meanings[i].step, name) == 0)
             row->cells[0] = step_meanings[i].meaning;
-            row->muted = !step_meanings[i].held;
-        }
 }
 
 static void pause_part(ReportView *view, const json_t *report, const char *stage, const char *title)
@@ -290,7 +297,8 @@ static void pause_part(ReportView *view, const json_t *report, const char *stage
     json_array_foreach(steps, i, step)
     {
         double ms = json_get_real(step, "ms", 0);
-        longest_ms = ms > longest_ms ? ms : longest_ms;
+        if (clients_held(json_get_string(step, "name", "")) && ms > longest_ms)
+            longest_ms = ms;
     }
     Part *part = part_add(view, PART_BARS, title);
     int64_t attempts = json_get_int(data, "attempts", 1), lost = json_get_int(data, "lost_rows", 0);

@@ -88,7 +88,7 @@ static void its_text_says_the_figures(void **state)
     const char *text = report_text(&arena, report);
     static const char *const said[] = {
         "shop: SUCCEEDED\n",
-        "  51.7 ms  clients were held, of 250ms allowed\n",
+        "  51.7 ms  clients were held, of 250 ms allowed\n",
         "  202,610  rows copied, 12.7 MiB\n",
         "  209,648  rows compared by hash\n",
         "        0  differences found\n",
