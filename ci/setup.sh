@@ -11,6 +11,7 @@ packages=(
   libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
   git python3 python3-jsonschema python3-yaml openssl ca-certificates
+  mandoc zsh
 )
 
 missing=()

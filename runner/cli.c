@@ -11,7 +11,10 @@
 #include "runner/base/clock.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
+#include "runner/columns.h"
 #include "runner/progress.h"
+
+enum { TABLE_LIMIT_BYTES = 64 << 20 };
 
 const CliCommand *cli_find(const char *name)
 {
@@ -19,6 +22,15 @@ const CliCommand *cli_find(const char *name)
         if (strcmp(command->name, name) == 0)
             return command;
     return NULL;
+}
+
+bool cli_is_group(const char *word)
+{
+    size_t length = strlen(word);
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strncmp(command->name, word, length) == 0 && command->name[length] == ' ')
+            return true;
+    return false;
 }
 
 const char *cli_did_you_mean(Arena *arena, const char *word, const char *const *names)
@@ -44,6 +56,7 @@ void cli_message(const Cli *cli, const char *format, ...)
     va_start(args, format);
     char *text = arena_vprintf(cli->arena, format, args);
     va_end(args);
+    (void)fflush(cli->out); // where both go to one place, in the order in which they were said
     (void)fprintf(cli->messages, "%s\n", text);
     (void)fflush(cli->messages);
 }
@@ -87,36 +100,11 @@ int cli_fail(Cli *cli, const Err *err)
     return err_exit_code(err);
 }
 
-// How many columns a text takes on a terminal: its UTF-8 characters.
-static size_t text_width(const char *text)
-{
-    size_t width = 0;
-    for (const char *at = text; *at != '\0'; at++)
-        width += ((unsigned char)*at & 0xC0) != 0x80;
-    return width;
-}
-
 void cli_table(Cli *cli, const char *const *texts, size_t rows, size_t columns)
 {
-    size_t *widths = arena_array(cli->arena, size_t, columns);
-    const char **cells = arena_array(cli->arena, const char *, rows *columns);
-    for (size_t i = 0; i < rows * columns; i++) {
-        cells[i] = progress_printable(cli->arena, texts[i]);
-        size_t width = text_width(cells[i]);
-        if (width > widths[i % columns])
-            widths[i % columns] = width;
-    }
-    for (size_t row = 0; row < rows; row++) {
-        const char **cell = &cells[row * columns];
-        size_t used = columns; // no spaces at the end of a line
-        while (used > 1 && cell[used - 1][0] == '\0')
-            used--;
-        for (size_t i = 0; i < used; i++) {
-            size_t gap = i == used - 1 ? 0 : widths[i] - text_width(cell[i]) + 2;
-            (void)fprintf(cli->out, "%s%*s", cell[i], (int)gap, "");
-        }
-        (void)fprintf(cli->out, "\n");
-    }
+    Buf buf = buf_init(cli->arena, TABLE_LIMIT_BYTES);
+    columns_put(&buf, texts, rows, columns, 0, 0);
+    (void)fputs(buf.text, cli->out);
 }
 
 // A reader that went away (`gybe schema | head -1`) is no failure; a full disk is.

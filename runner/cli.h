@@ -27,6 +27,13 @@ typedef struct {
     const char *as, *approve_as, *until, *digest, *comment, *reason;
     const char *state, *of;
     bool rollback, drop_copied, fix;
+    const char *name, *source, *target, *traffic; // init
+    bool operator_file;
+    const char *stage, *attempt; // logs
+    bool follow;
+    const char *format, *out; // report
+    const char *expect;       // audit verify
+    bool man;                 // help
 } CliValues;
 
 typedef struct {
@@ -36,6 +43,7 @@ typedef struct {
     bool required;
     size_t offset; // in CliValues: a const char *, or the bool of a flag
     const char *help;
+    const char *choices; // for completion: words apart by spaces, "@file" for paths; NULL: anything
 } CliOption;
 
 typedef struct CliCommand CliCommand;
@@ -51,16 +59,18 @@ typedef struct {
 } Cli;
 
 struct CliCommand {
-    const char *name;         // NULL ends the table
-    const char *arguments;    // as in the synopsis, "" for none
-    size_t least, most;       // how many of them
-    const char *purpose;      // one sentence, lower case, no full stop
-    const char *text;         // what else a person needs, wrapped at 80 columns
-    const char *example;      // command lines
-    const int *exits;         // exit codes besides 0 and 2; ends with 0
+    const char *name;      // NULL ends the table; may have two words, as in "audit verify"
+    const char *arguments; // as in the synopsis, "" for none
+    size_t least, most;    // how many of them
+    const char *purpose;   // one sentence, lower case, no full stop
+    const char *text;      // what else a person needs, wrapped at 80 columns
+    const char *example;   // command lines
+    const char *next; // what to do afterwards, wrapped at 80 columns; NULL: nothing in particular
+    const int *exits; // exit codes besides 0 and 2; ends with 0
     const CliOption *options; // its own, besides the common ones; NULL: none
     int (*run)(Cli *cli);
-    bool inner; // for gybe itself: not in the overview
+    bool inner;          // for gybe itself: not in the overview
+    const char *choices; // of its arguments, as of an option; also "@run" and "@command"
 };
 
 extern const CliCommand cli_commands[];      // ends with a row whose name is NULL
@@ -73,9 +83,19 @@ int cli_main(int argc, char **argv);
 // asked for.
 bool cli_parse(Cli *cli, int argc, char **argv, Err *err);
 const CliCommand *cli_find(const char *name); // NULL: unknown
+// Whether commands of two words begin with this one: "audit".
+bool cli_is_group(const char *word);
 // "; did you mean ...?" for the nearest of `names` (NULL-terminated), or "".
 const char *cli_did_you_mean(Arena *arena, const char *word, const char *const *names);
 
+// What help explains besides the commands; cli_topics.c.
+typedef struct {
+    const char *name, *purpose; // name NULL ends the table
+    char *(*make)(Arena *arena);
+} CliTopic;
+extern const CliTopic cli_topics[]; // the first is where to begin
+
+char *cli_man_page(Arena *arena); // roff, of all commands
 // cli_help.c
 char *cli_synopsis(Arena *arena, const CliCommand *command);
 char *cli_help_text(Arena *arena, const CliCommand *command); // NULL: the overview
@@ -112,6 +132,13 @@ int cli_finish(Cli *cli);
 int cli_rollback(Cli *cli);
 int cli_doctor(Cli *cli);
 int cli_serve(Cli *cli);
+
+int cli_init(Cli *cli);
+int cli_logs(Cli *cli);
+int cli_report(Cli *cli);
+int cli_audit_verify(Cli *cli);
+
+int cli_completion(Cli *cli);
 int cli_schema(Cli *cli);
 int cli_version(Cli *cli);
 int cli_help(Cli *cli);

@@ -131,7 +131,7 @@ static int show(Cli *cli, const json_t *findings)
     if (cli->values.json)
         cli_json_document(cli, findings);
     else if (errors == 0 && cli_says(cli))
-        (void)fprintf(cli->out, "nothing is in the way\n");
+        (void)fprintf(cli->out, "nothing is in the way; `gybe plan` shows what a run would do\n");
     return errors == 0 ? 0 : 1;
 }
 

@@ -128,6 +128,10 @@ static char *command_help(Arena *arena, const CliCommand *command)
     put_options(&buf, "Common options", cli_common_options);
     buf_puts(&buf, "\nExample\n  ");
     put_indented(&buf, command->example, 2);
+    if (command->next != NULL) {
+        buf_puts(&buf, "\nNext\n  ");
+        put_indented(&buf, command->next, 2);
+    }
     put_exits(&buf, command->exits);
     return buf.text;
 }
@@ -136,24 +140,34 @@ static char *overview(Arena *arena)
 {
     Buf buf = buf_init(arena, HELP_LIMIT_BYTES);
     buf_puts(&buf,
-             "gybe moves live PostgreSQL databases from one server to another behind PgBouncer.\n"
+             "gybe moves a live PostgreSQL database to another server while its applications go\n"
+             "on working behind PgBouncer.\n"
              "\n"
              "  gybe COMMAND [OPTIONS]\n"
+             "\n"
+             "New here? `gybe help start` goes from nothing to a finished migration.\n"
              "\n"
              "Commands\n");
     for (const CliCommand *command = cli_commands; command->name != NULL; command++)
         if (!command->inner)
-            buf_printf(&buf, "  %-10s %s\n", command->name, command->purpose);
+            buf_printf(&buf, "  %-12s  %s\n", command->name, command->purpose);
+    buf_puts(&buf, "\nTopics\n");
+    for (const CliTopic *topic = cli_topics; topic->name != NULL; topic++)
+        buf_printf(&buf, "  %-12s  %s\n", topic->name, topic->purpose);
     put_options(&buf, "Common options", cli_common_options);
     buf_puts(&buf,
              "\nThe usual way\n"
+             "  gybe init                              in the service's repository; commit it\n"
              "  gybe validate                          the annotation is right\n"
-             "  gybe plan --repo orders                nothing stands in the way\n"
-             "  gybe run --repo orders                 the whole run; waits for an approval\n"
+             "  gybe init --operator                   elsewhere: which database has which name\n"
+             "  gybe doctor                            databases and poolers are ready\n"
+             "  gybe plan                              nothing stands in the way\n"
+             "  gybe run                               the whole run; waits for an approval\n"
              "  gybe approve latest --digest DIGEST    in another terminal, by somebody else\n"
+             "  gybe report latest                     what became of it\n"
              "  gybe finish latest                     when the old side is no longer needed\n"
              "\n"
-             "`gybe help COMMAND` says more about one.\n");
+             "`gybe help COMMAND` and `gybe help TOPIC` say more.\n");
     return buf.text;
 }
 
@@ -196,20 +210,60 @@ int cli_help_show(Cli *cli, const CliCommand *command, FILE *file)
     return 0;
 }
 
+// "audit": help for each command that begins with it.
+static int group_help(Cli *cli, const char *word)
+{
+    size_t length = strlen(word);
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strncmp(command->name, word, length) == 0 && command->name[length] == ' ')
+            return cli_help_show(cli, command, cli->out);
+    return CLI_EXIT_USAGE;
+}
+
+static int topic_show(Cli *cli, const CliTopic *topic)
+{
+    const char *text = topic->make(cli->arena);
+    if (cli->values.json) {
+        OWNED(json_done)
+        json_t *answer = json_pack("{s:s, s:s}", "topic", topic->name, "text", text);
+        cli_json_document(cli, answer);
+    } else {
+        (void)fputs(text, cli->out);
+    }
+    return 0;
+}
+
 int cli_help(Cli *cli)
 {
+    if (cli->values.man) {
+        (void)fputs(cli_man_page(cli->arena), cli->out);
+        return 0;
+    }
     if (cli->argument_count == 0)
         return cli_help_show(cli, NULL, cli->out);
-    const CliCommand *command = cli_find(cli->arguments[0]);
+    const char *name =
+        cli->argument_count == 1
+            ? cli->arguments[0]
+            : arena_printf(cli->arena, "%s %s", cli->arguments[0], cli->arguments[1]);
+    const CliCommand *command = cli_find(name);
     if (command != NULL)
         return cli_help_show(cli, command, cli->out);
+    if (cli_is_group(name))
+        return group_help(cli, name);
+    for (const CliTopic *topic = cli_topics; topic->name != NULL; topic++)
+        if (strcmp(topic->name, name) == 0)
+            return topic_show(cli, topic);
     Err err = {0};
     const char *names[64] = {NULL};
-    for (size_t i = 0; i < ARRAY_LEN(names) - 1 && cli_commands[i].name != NULL; i++)
-        names[i] = cli_commands[i].name;
-    (void)err_set(&err, ERR_INPUT, "unknown command \"%s\"%s", cli->arguments[0],
-                  cli_did_you_mean(cli->arena, cli->arguments[0], names));
-    (void)err_hint(&err, "`gybe help` lists the commands");
+    size_t count = 0;
+    for (; count < ARRAY_LEN(names) / 2 && cli_commands[count].name != NULL; count++)
+        names[count] = cli_commands[count].name;
+    for (const CliTopic *topic = cli_topics; topic->name != NULL && count < ARRAY_LEN(names) - 1;
+         topic++)
+        names[count++] = topic->name;
+    (void)err_set(&err, ERR_INPUT, "unknown command or topic \"%s\"%s", name,
+                  cli_did_you_mean(cli->arena, name, names));
+    (void)err_hint(&err, "`gybe help` lists them");
     err.exit_code = CLI_EXIT_USAGE;
     return cli_fail(cli, &err);
 }

@@ -8,9 +8,10 @@ typedef struct {
     Cli *cli;
     int argc;
     char **argv;
-    int at;          // the next argument
-    bool only_words; // after `--`
-    bool version;    // --version was given
+    int at;            // the next argument
+    const char *group; // the first word of a command of two; NULL: none
+    bool only_words;   // after `--`
+    bool version;      // --version was given
 } Parse;
 
 static bool usage_error(const Parse *parse, const char *text, Err *err)
@@ -126,12 +127,21 @@ static bool short_options(Parse *parse, const char *text, Err *err)
     return true;
 }
 
-static bool command_take(Parse *parse, const char *word, Err *err)
+// The commands of two words that begin with the group.
+static const char *group_members(const Parse *parse)
+{
+    size_t length = strlen(parse->group);
+    const char *text = "";
+    for (const CliCommand *command = cli_commands; command->name != NULL; command++)
+        if (strncmp(command->name, parse->group, length) == 0 && command->name[length] == ' ')
+            text = arena_printf(parse->cli->arena, "%s%s`gybe %s`", text,
+                                text[0] != '\0' ? " or " : "", command->name);
+    return text;
+}
+
+static bool command_unknown(const Parse *parse, const char *word, Err *err)
 {
     Cli *cli = parse->cli;
-    cli->command = cli_find(word);
-    if (cli->command != NULL)
-        return true;
     const char *names[64] = {NULL};
     size_t count = 0;
     for (const CliCommand *command = cli_commands; command->name != NULL; command++)
@@ -139,6 +149,19 @@ static bool command_take(Parse *parse, const char *word, Err *err)
             names[count++] = command->name;
     return USAGE(parse, err, "unknown command \"%s\"%s", word,
                  cli_did_you_mean(cli->arena, word, names));
+}
+
+static bool command_take(Parse *parse, const char *word, Err *err)
+{
+    const char *name =
+        parse->group == NULL ? word : arena_printf(parse->cli->arena, "%s %s", parse->group, word);
+    parse->cli->command = cli_find(name);
+    if (parse->cli->command != NULL)
+        return true;
+    if (parse->group != NULL || !cli_is_group(word))
+        return command_unknown(parse, name, err);
+    parse->group = word;
+    return true;
 }
 
 static bool word_take(Parse *parse, const char *word, Err *err)
@@ -163,6 +186,8 @@ static bool parse_check(const Parse *parse, Err *err)
                      "leave it out to use the local store");
     if (cli->values.quiet && cli->values.verbose)
         return USAGE(parse, err, "-q and -v exclude each other");
+    if (command == NULL && parse->group != NULL)
+        return USAGE(parse, err, "%s: which? %s", parse->group, group_members(parse));
     if (cli->values.help || parse->version)
         return true;
     if (command == NULL)

@@ -15,8 +15,13 @@ static int plan_answer(Cli *cli, const json_t *result)
     else if (planned)
         cli_show_plan(cli, data);
     (void)fflush(cli->out);
-    if (!json_is_object(error))
+    if (!json_is_object(error)) {
+        if (planned && cli_says(cli) && !cli->values.json)
+            cli_message(cli,
+                        "nothing stands in the way: `gybe run` with the same options carries it "
+                        "out, and waits for an approval of this digest before it switches");
         return engine_exit_code(result);
+    }
     Err err = {0};
     json_to_err(error, &err);
     size_t blockers = json_array_size(json_object_get(data, "blockers"));

@@ -130,7 +130,10 @@ static int asked_elsewhere(Cli *cli, Engine *engine, const char *run, const char
     if (cli->values.json && engine_run_json(engine, run, &answer, &err))
         cli_json_line(cli, answer);
     else if (cli_says(cli))
-        cli_message(cli, "run %s: the process that drives it was asked to %s", run, what);
+        cli_message(cli,
+                    "run %s: the process that drives it was asked to %s; `gybe logs %s -f` "
+                    "looks on",
+                    run, what, run);
     return 0;
 }
 

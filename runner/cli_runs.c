@@ -45,7 +45,8 @@ int cli_runs(Cli *cli)
     size_t count = json_array_size(runs);
     if (count == 0) {
         if (cli_says(cli))
-            cli_message(cli, "there are no runs%s%s", cli->values.state != NULL ? " that are " : "",
+            cli_message(cli, "there are no runs%s%s; `gybe run` starts one",
+                        cli->values.state != NULL ? " that are " : "",
                         cli->values.state != NULL ? cli->values.state : "");
         return 0;
     }
@@ -57,6 +58,8 @@ int cli_runs(Cli *cli)
                        : json_get_string(json_array_get(runs, row - 1), columns[column].key, "");
     }
     cli_table(cli, cells, count + 1, ARRAY_LEN(columns));
+    if (cli_says(cli))
+        cli_message(cli, "`gybe status RUN` shows one and what to do with it");
     return 0;
 }
 
@@ -117,9 +120,7 @@ static void status_show(Cli *cli, const json_t *run)
         (void)fprintf(cli->out, "\n");
         cli_show_plan(cli, plan);
     }
-    const char *next = cli_next_step(
-        cli->arena, json_get_string(run, "run", ""), json_get_string(run, "state", ""),
-        json_get_string(run, "digest", ""), json_object_get(run, "stages"));
+    const char *next = cli_next_of(cli->arena, run);
     if (next != NULL && cli_says(cli))
         (void)fprintf(cli->out, "\n%s%s\n", cli_way_back(cli->arena, run), next);
 }
@@ -153,6 +154,21 @@ int cli_status(Cli *cli)
     return 0;
 }
 
+static int approved_tell(Cli *cli, Engine *engine, const char *run, const char *recorded)
+{
+    Err err = {0};
+    OWNED(json_done) json_t *now = NULL;
+    if (!engine_run_json(engine, run, &now, &err))
+        return cli_fail(cli, &err);
+    cli_message(
+        cli, "run %s: approved by %s; %s", run, recorded,
+        json_get_bool(now, "driven", false)
+            ? arena_printf(cli->arena, "it goes on as soon as enough have: `gybe logs %s -f`", run)
+            : arena_printf(cli->arena, "nobody drives it now: `gybe retry %s` goes on with it",
+                           run));
+    return 0;
+}
+
 int cli_approve(Cli *cli)
 {
     Err err = {0};
@@ -166,9 +182,7 @@ int cli_approve(Cli *cli)
                         &err) ||
         !answer_run(cli, engine, run, &err))
         return cli_fail(cli, &err);
-    if (cli_says(cli) && !cli->values.json)
-        cli_message(cli, "run %s: approved by %s", run, recorded);
-    return 0;
+    return cli_says(cli) && !cli->values.json ? approved_tell(cli, engine, run, recorded) : 0;
 }
 
 int cli_reject(Cli *cli)
@@ -184,6 +198,7 @@ int cli_reject(Cli *cli)
         !answer_run(cli, engine, run, &err))
         return cli_fail(cli, &err);
     if (cli_says(cli) && !cli->values.json)
-        cli_message(cli, "run %s: rejected by %s", run, recorded);
+        cli_message(cli, "run %s: rejected by %s; `gybe finish %s` removes what it made", run,
+                    recorded, run);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "runner/base/json.h"
 #include "runner/base/units.h"
 #include "runner/progress.h"
+#include "runner/run.h"
 
 static char *plan_remark(Arena *arena, const json_t *data)
 {
@@ -70,7 +71,7 @@ static const struct {
     {"cutover", cutover_remark}, {"verify", verify_remark},   {"rollback", rollback_remark},
 };
 
-static const char *stage_remark(Arena *arena, const json_t *stage)
+const char *cli_stage_remark(Arena *arena, const json_t *stage)
 {
     const json_t *data = json_object_get(stage, "data");
     const char *name = json_get_string(stage, "name", "");
@@ -95,7 +96,7 @@ const json_t *cli_stage_named(const json_t *stages, const char *name)
 
 char *cli_stage_line(Arena *arena, const json_t *stage)
 {
-    const char *remark = stage_remark(arena, stage);
+    const char *remark = cli_stage_remark(arena, stage);
     return arena_printf(arena, "%s after %s%s%s", json_get_string(stage, "status", ""),
                         duration_human(arena, json_get_int(stage, "duration_ms", 0)),
                         remark[0] != '\0' ? ": " : "", remark);
@@ -115,7 +116,7 @@ void cli_show_stages(Cli *cli, const json_t *stages)
         cell[0] = json_get_string(stage, "name", "");
         cell[1] = json_get_string(stage, "status", "");
         cell[2] = took_ms < 0 ? "" : duration_human(cli->arena, took_ms);
-        cell[3] = stage_remark(cli->arena, stage);
+        cell[3] = cli_stage_remark(cli->arena, stage);
     }
     cli_table(cli, cells, rows, COLUMNS);
 }
@@ -152,6 +153,20 @@ char *cli_next_step(Arena *arena, const char *run, const char *state, const char
         if (strcmp(next_steps[i].state, state) == 0)
             return arena_printf(arena, next_steps[i].text, run, digest);
     return NULL;
+}
+
+char *cli_next_of(Arena *arena, const json_t *run)
+{
+    const char *name = json_get_string(run, "run", ""), *state = json_get_string(run, "state", "");
+    char *next = cli_next_step(arena, name, state, json_get_string(run, "digest", ""),
+                               json_object_get(run, "stages"));
+    RunState now = RUN_QUEUED;
+    bool at_work = run_state_from_name(state, &now) && !run_state_ended(now) && now != RUN_QUEUED &&
+                   now != RUN_FOLLOWING;
+    if (!at_work || json_get_bool(run, "driven", true))
+        return next;
+    return arena_printf(arena, "%s%snobody drives it now: `gybe retry %s` goes on with it",
+                        next != NULL ? next : "", next != NULL ? "; " : "", name);
 }
 
 char *cli_way_back(Arena *arena, const json_t *holder)

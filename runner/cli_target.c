@@ -39,7 +39,7 @@ static char *real_path(Arena *arena, const char *path)
 }
 
 // "https://host/acme/Orders.git/" -> "orders": a proposal for the entry's name.
-static char *name_from(Arena *arena, const char *reference)
+char *cli_name_from(Arena *arena, const char *reference)
 {
     size_t end = strlen(reference);
     while (end > 0 && reference[end - 1] == '/')
@@ -63,7 +63,7 @@ char *cli_repository_lines(Arena *arena, const char *reference)
     const char *url = directory != NULL                ? arena_printf(arena, "file://%s", directory)
                       : strchr(reference, ':') != NULL ? reference
                                                        : "URL of its git repository";
-    const char *name = name_from(arena, directory != NULL ? directory : reference);
+    const char *name = cli_name_from(arena, directory != NULL ? directory : reference);
     return arena_printf(arena,
                         "repositories:\n"
                         "  - name: %s\n"

@@ -19,6 +19,8 @@ void cli_problems(Cli *cli, const Problems *problems);
 // directory. ERR_NOT_FOUND (exit 3) with the lines to add.
 bool cli_repository(Cli *cli, const Settings *settings, const SettingsRepository **ret_repository,
                     Err *err);
+// A name for an entry or a migration from a path or URL: "https://host/acme/Orders.git" -> "orders".
+char *cli_name_from(Arena *arena, const char *reference);
 // The lines that make `reference` an entry of `repositories`.
 char *cli_repository_lines(Arena *arena, const char *reference);
 // What plan and run are about.

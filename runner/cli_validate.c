@@ -119,6 +119,8 @@ static int validation_answer(Validation *validation)
     } else if (cli_says(cli)) {
         cli_message(cli, "gybe: %s at %.10s: %zu migration%s, no problems", validation->location,
                     validation->commit.commit, migrations, migrations == 1 ? "" : "s");
+        cli_message(cli, "next: the operator's `gybe plan` shows what a run would do; "
+                         "`gybe help start` goes through all of it");
     }
     return problems > 0 ? err_policy(ERR_INPUT)->exit_code : 0;
 }

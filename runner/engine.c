@@ -7,6 +7,7 @@
 #include "runner/base/json.h"
 #include "runner/engine_store.h"
 #include "runner/executor.h"
+#include "runner/logs.h"
 #include "runner/scheduler.h"
 #include "runner/scheduler_owner.h"
 #include "runner/spool.h"
@@ -325,8 +326,10 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     size_t count = 0;
     if (!store_run_list(engine->store, arena, NULL, &runs, &count, err))
         return false;
-    if (count == 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+    if (count == 0) {
+        (void)err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+        return err_hint(err, "`gybe run` starts one; `gybe help start` says how to get there");
+    }
     if (strcmp(reference, "latest") == 0) {
         *ret_run = arena_strdup(arena, runs[0].id);
         return true;
@@ -346,7 +349,7 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     if (matched > 1)
         return err_set(err, ERR_INPUT, "%s could be any of: %s", reference, matches);
     (void)err_set(err, ERR_NOT_FOUND, "there is no run %s", reference);
-    return err_hint(err, "gybe runs lists them");
+    return err_hint(err, "`gybe runs` lists them");
 }
 
 static const char *stage_now(const StageRow *rows, size_t count)
@@ -389,10 +392,14 @@ bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err
     RunRow row;
     ApprovalRow *approvals = NULL;
     size_t count = 0;
+    bool driven = false;
     if (!store_run_load(engine->store, &arena, run, &row, err) ||
         !store_approvals(engine->store, &arena, run, &approvals, &count, err) ||
+        !store_is_owned(engine->store, run, scheduler_owner_dead, &driven, err) ||
         !row_json(engine, &row, ret_run, err))
         return false;
+    if (!run_state_ended(row.state))
+        (void)json_object_set_new(*ret_run, "driven", json_boolean(driven));
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_t *approval = json_pack("{s:s, s:s, s:s, s:s}", "person", approvals[i].recorded,
@@ -614,4 +621,22 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
     return audit_add(engine->store, run, recorded, "finish", drop_copied ? "drop-copied" : "",
                      err) &&
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);
+}
+
+// --- logs ------------------------------------------------------------------------------------
+
+Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt)
+{
+    return logs_open(engine->store, run, stage, attempt);
+}
+
+// --- the audit log ---------------------------------------------------------------------------
+
+bool engine_audit_verify(Engine *engine, const char *kept, json_t **ret_chain, Err *err)
+{
+    AuditChain chain;
+    bool ok = audit_verify(engine->store, kept, &chain, err);
+    *ret_chain = json_pack("{s:I, s:s}", "entries", (json_int_t)chain.count, "head", chain.head);
+    put_stamp(*ret_chain, "newest_at", chain.newest_ms);
+    return ok;
 }

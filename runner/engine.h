@@ -65,7 +65,8 @@ bool engine_plan(Engine *engine, const RunRequest *request, const EngineListener
 bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret_run, Err *err);
 // {"run","migration","repository","commit","state","stage","waiting","digest","started_by","created_at",
 //  "ended_at","source","target","error"?,"stages":[{"name","status","attempt","started_at","duration_ms",
-//  "progress","data","error"?}],"approvals":[{"person","decision","digest","comment","at"}]}; new reference
+//  "progress","data","error"?}],"approvals":[{"person","decision","digest","comment","at"}]}; new reference.
+// "driven", of one that has not ended: whether a process that lives drives it.
 bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err);
 bool engine_runs_json(Engine *engine, const char *state, json_t **ret_runs,
                       Err *err); // newest first
@@ -93,3 +94,9 @@ bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *e
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);
+// What its stages have said; see runner/logs.h. The engine must outlive it.
+typedef struct Logs Logs;
+Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt);
+// Checks the audit log's hash chain. {"entries","head","newest_at"?}, new reference, as far as it holds:
+// also when it does not. `kept`: a head's hash that it must still hold, or NULL.
+bool engine_audit_verify(Engine *engine, const char *kept, json_t **ret_chain, Err *err);

@@ -232,12 +232,12 @@ static void take_progress(ProgressView *view, const json_t *line, int64_t now_ms
     draw(view, now_ms);
 }
 
-// " (key=value, ...)", as log.c writes it; "" for none.
-static const char *fields_text(Arena *arena, const json_t *fields)
+// As log.c writes them.
+const char *progress_fields(Arena *arena, const json_t *fields)
 {
     const char *text = "", *key;
     json_t *value;
-    json_object_foreach((json_t *)fields, key, value)
+    json_object_foreach((json_t *)(uintptr_t)fields, key, value)
     {
         const char *shown = json_is_string(value)
                                 ? progress_printable(arena, json_string_value(value))
@@ -259,7 +259,7 @@ static void take_log(ProgressView *view, const json_t *line)
     OWNED(arena_done) Arena arena = {0};
     progress_say(view, "%s: %s%s%s%s%s", view->stage, color, mark,
                  progress_printable(&arena, json_get_string(line, "message", "")),
-                 fields_text(&arena, json_object_get(line, "fields")),
+                 progress_fields(&arena, json_object_get(line, "fields")),
                  color[0] != '\0' ? "\033[0m" : "");
     const char *hint = json_get_string(line, "hint", NULL);
     if (hint != NULL)

@@ -42,6 +42,8 @@ __attribute__((format(printf, 2, 3))) void progress_say(ProgressView *view, cons
 // Names in messages come from databases and repositories: a control character in one must not steer
 // the terminal. Newline and tab stay, the others become "?".
 char *progress_printable(Arena *arena, const char *text);
+// A log line's fields as " (key=value, ...)"; "" for none.
+const char *progress_fields(Arena *arena, const json_t *fields);
 // Takes the bar away, so that other output can follow.
 void progress_clear(ProgressView *view);
 

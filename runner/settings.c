@@ -117,7 +117,7 @@ static bool file_missing(Arena *arena, bool named, const char *file, Err *err)
     }
     (void)err_set(err, ERR_NOT_FOUND, "there is no operator's file: neither ./gybe.yaml nor %s",
                   arena_strdup(arena, file));
-    return err_hint(err, "write one, or name it with --config");
+    return err_hint(err, "write one (`gybe init --operator` does), or name it with --config");
 }
 
 bool settings_load(Arena *arena, const char *path, Settings *ret_settings, Problems *ret_problems,
@@ -242,4 +242,9 @@ Strings settings_identities(const Settings *settings, Arena *arena, const char *
 json_t *settings_schema(void)
 {
     return keys_schema(settings_keys, "gybe runner settings");
+}
+
+char *settings_reference(Arena *arena)
+{
+    return keys_reference(settings_keys, "", arena);
 }

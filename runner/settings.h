@@ -106,3 +106,5 @@ void settings_check_migration(const Settings *settings, const SettingsRepository
                               Problems *problems);
 // draft-07 of gybe.yaml.
 json_t *settings_schema(void);
+// Its key reference: a Markdown table.
+char *settings_reference(Arena *arena);

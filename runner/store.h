@@ -139,6 +139,16 @@ bool store_stage_reset(Store *store, const char *run, const char *stage, Err *er
 bool store_stage_again(Store *store, const char *run, const char *stage, int64_t delay_ms,
                        Err *err);
 
+// Every attempt of a run, in the order in which they began.
+typedef struct {
+    const char *stage, *spool, *status; // RUNNING, LOST or an end
+    int number;
+    int64_t started_ms, ended_ms; // ended 0: not yet
+    bool started;                 // its process is recorded
+} AttemptRow;
+bool store_attempts(Store *store, Arena *arena, const char *run, AttemptRow **ret_attempts,
+                    size_t *ret_count, Err *err);
+
 bool store_plan(Store *store, const char *run, const char *digest, int64_t gate_until_ms, Err *err);
 bool store_flag(Store *store, const char *run, bool cancel, RunFinishing finishing,
                 bool drop_copied, RunState ended_as, Err *err);

@@ -56,6 +56,23 @@ bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(co
     return false;
 }
 
+bool store_is_owned(Store *store, const char *run, bool (*dead)(const char *owner), bool *ret_owned,
+                    Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    SqlRows rows;
+    int64_t now = 0;
+    if (!sql_now_ms(store->sql, &now, err) ||
+        !sql_run(store->sql, &arena,
+                 "select run.owner, owner.until from run join owner on owner.name=run.owner"
+                 " where run.id=$1 and run.owner<>''",
+                 SQL_ARGS(SQL_T(run)), &rows, err))
+        return false;
+    *ret_owned = rows.count > 0 && !lease_over(sql_cell_int(&rows, 0, 1, 0), now) &&
+                 !dead(sql_cell(&rows, 0, 0));
+    return true;
+}
+
 bool store_disown(Store *store, const char *run, const char *owner, Err *err)
 {
     int64_t changed = 0;

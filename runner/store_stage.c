@@ -248,3 +248,28 @@ bool store_stage_again(Store *store, const char *run, const char *stage, int64_t
                         SQL_ARGS(SQL_T(run), SQL_T(stage), SQL_I(clock_wall_ms() + delay_ms)),
                         &changed, err);
 }
+
+bool store_attempts(Store *store, Arena *arena, const char *run, AttemptRow **ret_attempts,
+                    size_t *ret_count, Err *err)
+{
+    SqlRows rows;
+    if (!sql_run(store->sql, arena,
+                 "select a.stage, a.spool, a.status, a.number, a.started, a.ended,"
+                 " case when s.attempt=a.number then s.pid else 1 end"
+                 " from attempt a join stage s on s.run=a.run and s.name=a.stage"
+                 " where a.run=$1 order by a.started, s.position, a.number",
+                 SQL_ARGS(SQL_T(run)), &rows, err))
+        return false;
+    AttemptRow *list = arena_array(arena, AttemptRow, rows.count + 1);
+    for (size_t i = 0; i < rows.count; i++)
+        list[i] = (AttemptRow){.stage = sql_cell(&rows, i, 0),
+                               .spool = sql_cell(&rows, i, 1),
+                               .status = sql_cell(&rows, i, 2),
+                               .number = (int)sql_cell_int(&rows, i, 3, 0),
+                               .started_ms = sql_cell_int(&rows, i, 4, 0),
+                               .ended_ms = sql_cell_int(&rows, i, 5, 0),
+                               .started = sql_cell_int(&rows, i, 6, 0) != 0};
+    *ret_attempts = list;
+    *ret_count = rows.count;
+    return true;
+}

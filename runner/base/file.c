@@ -131,6 +131,33 @@ bool file_write_atomic(const char *path, const char *bytes, size_t length, mode_
     return false;
 }
 
+static bool write_and_link(int fd, const char *temporary, const char *path, const char *bytes,
+                           size_t length, mode_t mode, Err *err)
+{
+    if (!bytes_write(fd, temporary, bytes, length, err))
+        return false;
+    if (fchmod(fd, mode) != 0)
+        return err_errno(err, errno, "cannot set the mode of %s", path);
+    if (!FAILPOINT("file.link.before", err))
+        return false;
+    if (link(temporary, path) != 0) // unlike rename it replaces nothing
+        return errno == EEXIST ? err_set(err, ERR_CONFLICT, "%s is there already", path)
+                               : err_errno(err, errno, "cannot make %s", path);
+    return FAILPOINT("file.link.after", err) && file_sync_dir_of(path, err);
+}
+
+bool file_write_new(const char *path, const char *bytes, size_t length, mode_t mode, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    char *temporary = arena_printf(&arena, "%s.XXXXXX", path);
+    OWNED(fd_close) int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, errno, "cannot make a file beside %s", path);
+    bool ok = write_and_link(fd, temporary, path, bytes, length, mode, err);
+    (void)unlink(temporary);
+    return ok;
+}
+
 bool file_make_dirs(const char *path, mode_t mode, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};

@@ -30,8 +30,9 @@ static int teardown(void **state)
 
 static const SceneSpec spec = {
     .name = "cli",
-    .setup = "create table shop.item (id int primary key, name text);"
-             " insert into shop.item select i, 'item ' || i from generate_series(1, 1000) i;",
+    .setup =
+        "create table shop.\"item <b>\" (id int primary key, name text);"
+        " insert into shop.\"item <b>\" select i, 'item ' || i from generate_series(1, 1000) i;",
 };
 
 // A command with --config and --json: its exit code has to be `code`.
@@ -79,6 +80,78 @@ static void end_with(Scene *scene, GybeRun *run, int code, const char *status)
     assert_string_equal(json_get_string(end.result, "status", ""), status);
 }
 
+// Of which stages a line of the kind is in the output, in their order, as "plan dry-run ...".
+static const char *stages_with(It *it, const char *output, const char *kind)
+{
+    char *found = it_text(it, "%s", "");
+    for (const char *line = output; *line != '\0'; line += strcspn(line, "\n") + 1) {
+        Err err = {0};
+        OWNED(json_done) json_t *value = NULL;
+        size_t length = strcspn(line, "\n");
+        if (!json_parse("line", line, length, &value, &err))
+            it_fail(it, "no JSON: %s", line);
+        if (strcmp(json_get_string(value, "kind", ""), kind) == 0)
+            found = it_text(it, "%s%s%s", found, found[0] != '\0' ? " " : "",
+                            json_get_string(value, "stage", ""));
+    }
+    return found;
+}
+
+// Another process drives the run; this one looked on from the run's hold to its end.
+static void logs_followed_to_the_end(Scene *scene, GybeRun *follower)
+{
+    It *it = scene->it;
+    GybeEnd end = gybe_wait(follower, QUICK_MS);
+    assert_int_equal(end.exit_code, 0);
+    assert_string_equal(end.errors, "");
+    assert_string_equal(stages_with(it, end.out, "result"),
+                        "plan dry-run replicate cutover verify");
+    const char *run = json_get_string(ask(scene, 0, "status", "latest", NULL, NULL), "run", "");
+    const char *prefix = it_text(it, "%.6s", run);
+    GybeEnd one = gybe(it, QUICK_MS, "logs", prefix, "--config", scene->config, "--stage",
+                       "cutover", "--attempt", "1", NULL);
+    assert_int_equal(one.exit_code, 0);
+    assert_non_null(strstr(one.out, " info    cutover   SUCCEEDED\n"));
+    assert_null(strstr(one.out, " verify "));
+    assert_null(strchr(one.out, '\033'));
+}
+
+static void reports_say_what_happened(Scene *scene)
+{
+    It *it = scene->it;
+    const json_t *report = ask(scene, 0, "report", "latest", "--format", "json");
+    const json_t *cutover = json_object_get(report, "cutover");
+    const json_t *checksum = json_object_get(json_object_get(report, "verify"), "checksum");
+    assert_true(json_get_real(cutover, "pause_ms", 0) > 0);
+    assert_true(json_array_size(json_object_get(cutover, "steps")) > 5);
+    assert_int_equal(json_get_int(json_object_get(report, "replicate"), "tables", 0), 2);
+    assert_true(json_get_int(checksum, "rows", 0) >= 1000);
+    assert_int_equal(json_get_int(report, "max_pause_ms", 0), 250);
+    assert_non_null(strstr(json_get_string(report, "headline", ""), "from left to right"));
+    assert_int_equal(json_array_size(json_object_get(report, "approvals")), 1);
+    GybeEnd text = gybe(it, QUICK_MS, "report", "latest", "--config", scene->config, NULL);
+    assert_int_equal(text.exit_code, 0);
+    assert_non_null(strstr(text.out, "ada via os:"));
+    assert_non_null(strstr(text.out, "`gybe finish "));
+    const char *file = it_path(it, "report.html");
+    GybeEnd page = gybe(it, QUICK_MS, "report", "latest", "--config", scene->config, "--format",
+                        "html", "--out", file, NULL);
+    assert_int_equal(page.exit_code, 0);
+    assert_string_equal(page.out, "");
+    const char *html = it_read(it, file);
+    assert_non_null(strstr(html, "<h1>shop</h1><span class=\"badge good\">SUCCEEDED</span>"));
+    assert_non_null(strstr(html, "&quot;shop&quot;.&quot;item &lt;b&gt;&quot;"));
+    assert_null(strstr(html, "<b>\""));
+}
+
+static void audit_log_is_proven(Scene *scene)
+{
+    const json_t *chain = ask(scene, 0, "audit", "verify", NULL, NULL);
+    assert_true(json_get_int(chain, "entries", 0) >= 3); // create, retry, approve
+    (void)ask(scene, 0, "audit", "verify", "--expect", json_get_string(chain, "head", ""));
+    (void)ask(scene, 1, "audit", "verify", "--expect", "another");
+}
+
 static void plan_reads_and_changes_nothing(Scene *scene, char *ret_digest)
 {
     It *it = scene->it;
@@ -111,6 +184,8 @@ static void hold_approve_go_on_finish(void **state)
     GybeEnd second = gybe(scene->it, RUN_MS, "run", "--config", scene->config, "--json", NULL);
     assert_int_equal(second.exit_code, 7); // one run a target
 
+    const char *follow[] = {"logs", "latest", "--config", scene->config, "--json", "-f", NULL};
+    GybeRun *follower = gybe_start(scene->it, NULL, follow);
     GybeRun *retry = start(scene, "retry", "latest");
     wait_for_gate(scene, retry);
     assert_string_equal(run_state(scene), "AWAITING_APPROVAL");
@@ -129,6 +204,9 @@ static void hold_approve_go_on_finish(void **state)
     const json_t *approval = json_array_get(json_object_get(run, "approvals"), 0);
     assert_non_null(strstr(json_get_string(approval, "person", ""), "ada via os:"));
     assert_string_equal(json_get_string(approval, "comment", ""), "read it");
+    logs_followed_to_the_end(scene, follower);
+    reports_say_what_happened(scene);
+    audit_log_is_proven(scene);
     (void)ask(scene, 7, "cancel", "latest", NULL, NULL);
     end_with(scene, start(scene, "finish", "latest"), 0, "SUCCEEDED");
     end_with(scene, start(scene, "finish", "latest"), 0, "SUCCEEDED");
@@ -160,17 +238,37 @@ static void reject_and_cancel(void **state)
     it_passed(*state);
 }
 
+// Each attempt of plan dies at once: who looks learns that, and of a run that nobody drives too.
+static void attempts_that_died_are_told(Scene *scene)
+{
+    It *it = scene->it;
+    const char *const env[] = {"GYBE_FAILPOINTS=connection.open.before=kill", NULL};
+    const char *args[] = {"run", "--config", scene->config, "--as", "olivia", "--json", NULL};
+    GybeEnd end = gybe_wait(gybe_start(it, env, args), RUN_MS);
+    assert_int_equal(end.exit_code, 75);
+    GybeEnd logs = gybe(it, QUICK_MS, "logs", "latest", "-f", "--config", scene->config, NULL);
+    assert_int_equal(logs.exit_code, 0); // it has ended: there is nothing to follow
+    assert_non_null(strstr(logs.out, " error   plan      attempt 1 died without a result\n"));
+    assert_non_null(strstr(logs.out, " error   plan#3    attempt 3 died without a result\n"));
+    assert_non_null(strstr(logs.errors, ": FAILED; "));
+    const json_t *report = ask(scene, 0, "report", "latest", NULL, NULL);
+    assert_non_null(
+        strstr(json_get_string(json_object_get(report, "error"), "message", ""), "died"));
+    end_with(scene, start(scene, "finish", "latest"), 0, "CANCELED");
+}
+
 static void cancel_a_held_run(void **state)
 {
     Scene *scene = scene_new(*state, &spec);
+    attempts_that_died_are_told(scene);
     GybeEnd held = gybe(scene->it, RUN_MS, "run", "--config", scene->config, "--as", "olivia",
                         "--json", "--until", "replicate", NULL);
     assert_int_equal(held.exit_code, 0);
     end_with(scene, start(scene, "cancel", "latest"), 0, "CANCELED");
     scene_assert_clean(scene, scene->left);
     scene_assert_clean(scene, scene->right);
-    assert_string_equal(cluster_text(scene->right, "shop", "select count(*) from shop.item"),
-                        "1000");
+    assert_string_equal(
+        cluster_text(scene->right, "shop", "select count(*) from shop.\"item <b>\""), "1000");
     it_passed(*state);
 }
 

@@ -50,6 +50,25 @@ static int entries(void)
     return count - 2;
 }
 
+static void a_new_file_replaces_nothing(void **state)
+{
+    (void)state;
+    struct stat made;
+    char *text = NULL;
+    size_t length = 0;
+    assert_true(file_write_new(at("f"), "mine", 4, 0644, &err));
+    assert_int_equal(stat(at("f"), &made), 0);
+    assert_int_equal(made.st_mode & 07777, 0644);
+    assert_false(file_write_new(at("f"), "yours", 5, 0644, &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+    err_clear(&err);
+    assert_true(file_read(&arena, at("f"), 100, &text, &length, &err));
+    assert_string_equal(text, "mine");
+    assert_int_equal(symlink(at("nothing"), at("link")), 0); // not through a link either
+    assert_false(file_write_new(at("link"), "yours", 5, 0644, &err));
+    assert_int_equal(entries(), 2);
+}
+
 static void owner_and_group_are_kept(void **state)
 {
     (void)state;
@@ -138,6 +157,7 @@ static void a_failure_before_the_rename_leaves_the_old_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        FILE_TEST(a_new_file_replaces_nothing),
         FILE_TEST(owner_and_group_are_kept),
         FILE_TEST(a_link_to_nothing_is_refused),
         FILE_TEST(what_is_no_file_is_not_read),

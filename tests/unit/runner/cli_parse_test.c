@@ -60,6 +60,20 @@ static void words_after_two_dashes(void **state)
     assert_false(cli.values.json);
 }
 
+static void commands_of_two_words(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    Cli cli;
+    Err err = {0};
+    assert_true(parse(&arena, &cli, &err, "gybe --json audit -q verify --expect x"));
+    assert_string_equal(cli.command->name, "audit verify");
+    assert_string_equal(cli.values.expect, "x");
+    assert_true(cli_is_group("audit"));
+    assert_false(cli_is_group("aud"));
+    assert_false(cli_is_group("plan"));
+}
+
 static void help_needs_no_arguments(void **state)
 {
     (void)state;
@@ -100,6 +114,10 @@ static void wrong_usage_says_what(void **state)
         {"gybe reject abc", "reject: missing option --reason TEXT"},
         {"gybe runs -q -v", "-q and -v exclude each other"},
         {"gybe --json", "no command given"},
+        {"gybe audit", "audit: which? `gybe audit verify`"},
+        {"gybe audit --json", "audit: which? `gybe audit verify`"},
+        {"gybe audit verfiy", "unknown command \"audit verfiy\"; did you mean audit verify?"},
+        {"gybe audit verify x", "audit verify: unexpected argument \"x\""},
         {"gybe runs --server http://x",
          "--server is not supported in this version: it has no daemon; leave it out to use the "
          "local store"},
@@ -152,6 +170,9 @@ static void help_mentions_everything(void **state)
         assert_non_null(strstr(help, arena_printf(&arena, "\n  gybe %s", command->name)));
         assert_non_null(strstr(help, command->purpose));
         assert_non_null(strstr(help, "\nExample\n"));
+        // Whoever has done something with a run is told how to go on.
+        assert_true(command->next != NULL || strcmp(command->arguments, "RUN") != 0);
+        assert_int_equal(strstr(help, "\nNext\n  ") != NULL, command->next != NULL);
         assert_non_null(strstr(help, "\nExit codes\n   0  done\n"));
         const CliOption *tables[] = {command->options, cli_common_options};
         for (size_t i = 0; i < ARRAY_LEN(tables); i++)
@@ -159,6 +180,52 @@ static void help_mentions_everything(void **state)
                  option++)
                 assert_non_null(strstr(help, arena_printf(&arena, "--%s", option->name)));
     }
+}
+
+static void fits(const char *text)
+{
+    for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1)
+        if (strcspn(line, "\n") > 100)
+            fail_msg("too long: %s", line);
+}
+
+// Every key of both files is explained; all steps of the beginning are.
+static void topics_are_whole(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    static const struct {
+        const char *topic, *says;
+    } cases[] = {
+        {"start", "gybe init --name"},
+        {"start", "git commit"},
+        {"start", "gybe validate"},
+        {"start", "gybe init --operator"},
+        {"start", "gybe doctor"},
+        {"start", "gybe plan"},
+        {"start", "gybe run "},
+        {"start", "gybe approve latest --digest"},
+        {"start", "gybe report latest"},
+        {"start", "gybe rollback latest"},
+        {"start", "gybe finish latest"},
+        {"annotation", "  spec.cutover.maxPause: 10ms to 10m; default 250ms\n      longest hold"},
+        {"annotation", "  spec.source: text; required\n      connection profile"},
+        {"annotation", "  spec.scope.exclude: list of texts\n      globs of schema.table"},
+        {"config", "  connections.NAME.uri: secret"},
+        {"config", "  traffic.NAME.poolers[].databasesFile: "},
+        {"config", "  policy.maxPause: 10ms to 10m; default 1s\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const CliTopic *topic = cli_topics;
+        while (topic->name != NULL && strcmp(topic->name, cases[i].topic) != 0)
+            topic++;
+        assert_non_null(topic->name);
+        if (strstr(topic->make(&arena), cases[i].says) == NULL)
+            fail_msg("%s: %s", cases[i].topic, cases[i].says);
+    }
+    for (const CliTopic *topic = cli_topics; topic->name != NULL; topic++)
+        assert_non_null(strstr(cli_help_text(&arena, NULL), topic->purpose));
+    fits(cli_topics[0].make(&arena));
 }
 
 static void help_fits_a_terminal(void **state)
@@ -178,10 +245,16 @@ static void help_fits_a_terminal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_spellings_of_a_value), cmocka_unit_test(common_options_anywhere),
-        cmocka_unit_test(words_after_two_dashes),    cmocka_unit_test(help_needs_no_arguments),
-        cmocka_unit_test(wrong_usage_says_what),     cmocka_unit_test(table_is_sound),
-        cmocka_unit_test(help_mentions_everything),  cmocka_unit_test(help_fits_a_terminal),
+        cmocka_unit_test(both_spellings_of_a_value),
+        cmocka_unit_test(common_options_anywhere),
+        cmocka_unit_test(words_after_two_dashes),
+        cmocka_unit_test(help_needs_no_arguments),
+        cmocka_unit_test(commands_of_two_words),
+        cmocka_unit_test(wrong_usage_says_what),
+        cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(help_mentions_everything),
+        cmocka_unit_test(help_fits_a_terminal),
+        cmocka_unit_test(topics_are_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -309,7 +309,8 @@ static void nobody_approves_what_they_started(void **state)
     assert_int_equal(ran.code, 3);
     assert_non_null(strstr(ran.messages, "gybe: github:gracehub starts this run and cannot approve "
                                          "it\n"));
-    assert_non_null(strstr(gybe(arena, "runs").messages, "there are no runs\n"));
+    assert_non_null(
+        strstr(gybe(arena, "runs").messages, "there are no runs; `gybe run` starts one\n"));
 }
 
 static void run_ends_with_a_result_line(void **state)

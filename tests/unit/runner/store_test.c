@@ -282,23 +282,81 @@ static void whoever_started_it_may_still_stop_it(void **state)
 
 // --- audit -----------------------------------------------------------------------------------
 
-static void a_changed_or_missing_audit_row_is_found(void **state)
+static void every_way_to_alter_the_audit_log_is_found(void **state)
+{
+    Place *place = *state;
+    static const struct {
+        const char *how, *message;
+    } cases[] = {
+        {"update audit set actor='eve' where number=3",
+         "audit: entry 3 was changed: its hash is another one"},
+        {"update audit set at=at+1 where number=1",
+         "audit: entry 1 was changed: its hash is another one"},
+        {"update audit set previous='' where number=2",
+         "audit: entry 2 was changed: its hash is another one"},
+        {"update audit set hash=previous where number=5",
+         "audit: entry 5 was changed: its hash is another one"},
+        {"delete from audit where number=2", "audit: entry 2 is missing"},
+        {"delete from audit where number=1", "audit: entry 1 is missing"},
+        {"delete from audit where number=5", "audit: entry 5 is missing: the log ends before it"},
+        {"delete from audit", "audit: entry 1 is missing: the log ends before it"},
+        {"insert into audit select 0, at, run, actor, action, detail, previous, hash from audit"
+         " where number=1",
+         "audit: entry 1 is missing"},
+        {"insert into audit select 6, at, run, actor, action, detail, previous, hash from audit"
+         " where number=5",
+         "audit: entry 6 was changed: its hash is another one"},
+        {"update audit set number=9 where number=2; update audit set number=2 where number=3;"
+         " update audit set number=3 where number=9",
+         "audit: entry 2 was changed: its hash is another one"},
+        // One that was rightly hashed, but in another chain.
+        {"update audit set previous=b.previous, hash=b.hash, detail=b.detail, at=b.at from"
+         " (select * from other) b where audit.number=3",
+         "audit: entry 3 does not follow the one before it: one was taken out, put in or put "
+         "elsewhere"},
+    };
+    Err err = {0};
+    AuditChain chain;
+    for (int i = 0; i < 5; i++)
+        assert_true(audit_add(place->store, "aaaa", "ada", "approve", i < 1 ? "other" : "", &err));
+    assert_true(sql_script(place->store->sql,
+                           "create table other as select * from audit where number=3;"
+                           "delete from audit; delete from meta where name='audit'",
+                           &err));
+    for (int i = 0; i < 5; i++)
+        assert_true(audit_add(place->store, "aaaa", "ada", "approve", "detail", &err));
+    assert_true(audit_verify(place->store, NULL, &chain, &err));
+    assert_int_equal(chain.count, 5);
+    assert_true(audit_verify(place->store, chain.head, &chain, &err));
+    assert_true(sql_script(place->store->sql, "create table good as select * from audit", &err));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        Err found = {0};
+        assert_true(sql_script(place->store->sql, cases[i].how, &err));
+        assert_false(audit_verify(place->store, NULL, &chain, &found));
+        assert_string_equal(found.message, cases[i].message);
+        assert_int_equal(err_exit_code(&found), 1);
+        assert_true(sql_script(place->store->sql,
+                               "delete from audit; insert into audit select * from good", &err));
+        assert_true(audit_verify(place->store, NULL, &chain, &err));
+    }
+}
+
+// A whole new chain is sound in itself: only a hash that was kept elsewhere tells.
+static void a_log_made_anew_lacks_the_hash_that_was_kept(void **state)
 {
     Place *place = *state;
     Err err = {0};
-    size_t count = 0;
-    for (int i = 0; i < 5; i++)
-        assert_true(audit_add(place->store, "aaaa", "ada", "approve", "detail", &err));
-    assert_true(audit_verify(place->store, &count, &err));
-    assert_int_equal(count, 5);
-    assert_true(sql_script(place->store->sql, "update audit set actor='eve' where number=3", &err));
-    assert_false(audit_verify(place->store, &count, &err));
-    assert_string_equal(err.message, "audit: row 3 does not fit the chain");
-    err_clear(&err);
-    assert_true(sql_script(
-        place->store->sql,
-        "update audit set actor='ada' where number=3; delete from audit where number=2", &err));
-    assert_false(audit_verify(place->store, &count, &err));
+    AuditChain first, second;
+    assert_true(audit_add(place->store, "aaaa", "ada", "approve", "", &err));
+    assert_true(audit_verify(place->store, NULL, &first, &err));
+    assert_true(sql_script(place->store->sql, "delete from audit", &err));
+    for (int i = 0; i < 250; i++) // more than is read at once
+        assert_true(audit_add(place->store, "aaaa", "eve", "approve", "", &err));
+    assert_true(audit_verify(place->store, NULL, &second, &err));
+    assert_int_equal(second.count, 250);
+    assert_false(audit_verify(place->store, first.head, &second, &err));
+    assert_string_equal(err.message,
+                        arena_printf(&place->arena, "audit: no entry has the hash %s", first.head));
 }
 
 // --- spool -----------------------------------------------------------------------------------
@@ -370,7 +428,8 @@ int main(void)
         PLACED(who_may_not_approve),
         PLACED(a_quorum_counts_people_not_clicks),
         PLACED(whoever_started_it_may_still_stop_it),
-        PLACED(a_changed_or_missing_audit_row_is_found),
+        PLACED(every_way_to_alter_the_audit_log_is_found),
+        PLACED(a_log_made_anew_lacks_the_hash_that_was_kept),
         PLACED(an_unfinished_last_line_is_left_for_later),
         PLACED(the_lock_lives_as_long_as_the_child),
     };

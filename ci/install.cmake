@@ -1,0 +1,25 @@
+# cmake --install: the program, its manual page, completions and schemas as the program itself prints them,
+# and the systemd unit.
+include(GNUInstallDirs)
+install(TARGETS gybe RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+# What the program prints goes to files below build/, which are installed like any others.
+set(GYBE_PRINTED ${CMAKE_BINARY_DIR}/printed)
+function(gybe_printed file destination)
+  install(CODE "
+    file(MAKE_DIRECTORY \"${GYBE_PRINTED}\")
+    execute_process(COMMAND \"$<TARGET_FILE:gybe>\" ${ARGN}
+      OUTPUT_FILE \"${GYBE_PRINTED}/${file}\" COMMAND_ERROR_IS_FATAL ANY)")
+  install(FILES ${GYBE_PRINTED}/${file} DESTINATION ${destination})
+endfunction()
+gybe_printed(gybe.1 ${CMAKE_INSTALL_MANDIR}/man1 help --man)
+gybe_printed(gybe ${CMAKE_INSTALL_DATADIR}/bash-completion/completions completion bash)
+gybe_printed(_gybe ${CMAKE_INSTALL_DATADIR}/zsh/site-functions completion zsh)
+gybe_printed(annotation.schema.json ${CMAKE_INSTALL_DATADIR}/gybe schema)
+gybe_printed(runner.schema.json ${CMAKE_INSTALL_DATADIR}/gybe schema --of runner)
+
+file(GLOB gybe_units ${CMAKE_SOURCE_DIR}/ci/systemd/*.service)
+if(gybe_units)
+  install(FILES ${gybe_units} DESTINATION lib/systemd/system)
+endif()
+install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
