@@ -326,7 +326,10 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     if (!store_run_list(engine->store, arena, NULL, &runs, &count, err))
         return false;
     if (count == 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+        return err_set(err, ERR_NOT_FOUND, "there is no run yet in %s",
+                       strncmp(engine->settings->state, "sqlite", 6) == 0 // others hold a password
+                           ? engine->settings->state
+                           : "the store");
     if (strcmp(reference, "latest") == 0) {
         *ret_run = arena_strdup(arena, runs[0].id);
         return true;
