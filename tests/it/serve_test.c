@@ -33,6 +33,7 @@ static const char head[] = "1111111111111111111111111111111111111111";
 typedef struct {
     It *it;
     const char *config, *repository;
+    Repo *repo;
     int port;
     GybeRun *run;
 } Service;
@@ -71,6 +72,7 @@ static Service *service_new(It *it)
     Repo *repo = repo_new(it, "service");
     (void)repo_commit(repo, "README", "nothing to migrate\n", "Begin");
     *service = (Service){.it = it,
+                         .repo = repo,
                          .config = it_path(it, "gybe.yaml"),
                          .repository = repo_path(repo),
                          .port = it_port(it)};
@@ -218,6 +220,41 @@ static void once_whatever_comes(void **state)
     assert_int_equal(deliver(service, (Hook){.body = "{\"zen\":\"x\"}", .event = "ping"}).status,
                      202);
     assert_int_equal(stored(service), 3);
+    service_end(service);
+    it_passed(it);
+}
+
+// The run that a push has led to is in the answer to its redelivery. (Nobody listens at its databases.)
+static void a_push_becomes_a_run(void **state)
+{
+    Service *service = service_new(*state);
+    It *it = service->it;
+    const char *commit =
+        repo_commit(service->repo, ".gybe.yaml", gybe_annotation(it, "shop", false, NULL), "Move");
+    config_write(service, it_text(it, "127.0.0.1:%d", service->port), secret,
+                 "    connections: [left, right]\nconnections:\n"
+                 "  left: {uri: \"postgresql://nobody@127.0.0.1:1/x\"}\n"
+                 "  right: {uri: \"postgresql://nobody@127.0.0.1:1/y\"}\n");
+    service_start(service, "");
+    Hook hook = {.body = it_text(it,
+                                 "{\"ref\":\"refs/heads/main\",\"after\":\"%s\","
+                                 "\"sender\":{\"login\":\"ada\"}}",
+                                 commit)};
+    RawAnswer answer = deliver(service, hook);
+    assert_int_equal(answer.status, 202);
+    const char *id = it_text(it, "%s", id_of(answer));
+    for (ItWait wait = it_wait(it, START_MS, "the push to become a run");
+         strstr(answer.body, "\"run\":\"") == NULL; it_wait_step(&wait)) {
+        answer = deliver(service, hook);
+        assert_int_equal(answer.status, 200);
+        assert_string_equal(id_of(answer), id);
+    }
+    const char *run = strstr(answer.body, "\"run\":\"") + 7;
+    GybeEnd shown = gybe(it, END_MS, "status", "--config", service->config, "--json",
+                         it_text(it, "%.*s", (int)strcspn(run, "\""), run), NULL);
+    assert_int_equal(shown.exit_code, 0);
+    assert_string_equal(json_get_string(shown.result, "commit", ""), commit);
+    assert_non_null(strstr(json_get_string(shown.result, "started_by", ""), "github:ada"));
     service_end(service);
     it_passed(it);
 }
@@ -547,11 +584,12 @@ int main(void)
 {
 #define PLACED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        PLACED(once_whatever_comes),        PLACED(what_is_refused_is_not_kept),
-        PLACED(killed_before_the_answer),   PLACED(a_commit_that_nobody_heard_of),
-        PLACED(what_was_begun_is_answered), PLACED(the_third_signal_ends_it),
-        PLACED(reload_keeps_what_works),    PLACED(what_is_not_started),
-        PLACED(a_socket_that_outlives_it),  PLACED(two_daemons_on_one_store),
+        PLACED(once_whatever_comes),           PLACED(a_push_becomes_a_run),
+        PLACED(what_is_refused_is_not_kept),   PLACED(killed_before_the_answer),
+        PLACED(a_commit_that_nobody_heard_of), PLACED(what_was_begun_is_answered),
+        PLACED(the_third_signal_ends_it),      PLACED(reload_keeps_what_works),
+        PLACED(what_is_not_started),           PLACED(a_socket_that_outlives_it),
+        PLACED(two_daemons_on_one_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
