@@ -18,8 +18,10 @@ gybe_printed(_gybe ${CMAKE_INSTALL_DATADIR}/zsh/site-functions completion zsh)
 gybe_printed(annotation.schema.json ${CMAKE_INSTALL_DATADIR}/gybe schema)
 gybe_printed(runner.schema.json ${CMAKE_INSTALL_DATADIR}/gybe schema --of runner)
 
-file(GLOB gybe_units ${CMAKE_SOURCE_DIR}/ci/systemd/*.service)
-if(gybe_units)
-  install(FILES ${gybe_units} DESTINATION lib/systemd/system)
-endif()
+# The unit names the program where this very installation puts it.
+install(CODE "set(GYBE_PROGRAM \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/gybe\")
+  configure_file(\"${CMAKE_SOURCE_DIR}/ci/systemd/gybe.service.in\" \"${CMAKE_BINARY_DIR}/systemd/gybe.service\" @ONLY)")
+install(FILES ${CMAKE_BINARY_DIR}/systemd/gybe.service ${CMAKE_SOURCE_DIR}/ci/systemd/gybe.socket
+  DESTINATION lib/systemd/system)
+install(FILES ${CMAKE_SOURCE_DIR}/ci/systemd/gybe.sysusers DESTINATION lib/sysusers.d RENAME gybe.conf)
 install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

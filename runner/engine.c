@@ -327,7 +327,10 @@ bool engine_find(Engine *engine, const char *reference, Arena *arena, char **ret
     if (!store_run_list(engine->store, arena, NULL, &runs, &count, err))
         return false;
     if (count == 0) {
-        (void)err_set(err, ERR_NOT_FOUND, "there is no run yet in %s", engine->settings->state);
+        (void)err_set(err, ERR_NOT_FOUND, "there is no run yet in %s",
+                      strncmp(engine->settings->state, "sqlite", 6) == 0 // others hold a password
+                          ? engine->settings->state
+                          : "the store");
         return err_hint(err, "`gybe run` starts one; `gybe help start` says how to get there");
     }
     if (strcmp(reference, "latest") == 0) {

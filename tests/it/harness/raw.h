@@ -1,6 +1,13 @@
 #pragma once
 // HTTP as bytes: what no library would send, and exactly what came back. For tests of the server; every
-// wait has a deadline. Include it after cmocka.h.
+// wait has a deadline.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include "runner/base/arena.h"
 #include "runner/base/buf.h"

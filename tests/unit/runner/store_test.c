@@ -5,7 +5,9 @@
 #include "runner/base/clock.h"
 #include "runner/base/file.h"
 #include "runner/spool.h"
-#include "runner/store.h"
+#include "runner/store_event.h"
+#include "runner/store_outbox.h"
+#include "runner/store_owner.h"
 #include "stage/stage.h"
 
 #include <fcntl.h>
@@ -30,13 +32,27 @@ typedef struct {
 
 static const char digest[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+static void empty(const char *uri)
+{
+    OWNED(sql_close) Sql *sql = NULL;
+    Err err = {0};
+    if (!sql_open(uri, &sql, &err) ||
+        !sql_script(sql, "drop schema public cascade; create schema public", &err))
+        fail_msg("%s", err.message);
+}
+
 static int setup(void **state)
 {
     Place *place = calloc(1, sizeof *place);
     Err err = {0};
     (void)snprintf(place->dir, sizeof place->dir, "/tmp/gybe-store-XXXXXX");
     assert_non_null(mkdtemp(place->dir));
-    place->uri = arena_printf(&place->arena, "sqlite://%s/state.db", place->dir);
+    // tests/it/store_test.c runs all of this on PostgreSQL, too.
+    const char *server = getenv("GYBE_TEST_STORE");
+    place->uri =
+        server != NULL ? server : arena_printf(&place->arena, "sqlite://%s/state.db", place->dir);
+    if (server != NULL)
+        empty(server);
     assert_true(store_open(place->uri, &place->store, &err));
     *state = place;
     return 0;
@@ -200,6 +216,243 @@ static void the_gate_is_in_the_claim(void **state)
     assert_false(claim_cutover(place)); // approved, but another plan
     assert_true(store_plan(place->store, "aaaa", digest, later, &err));
     assert_true(claim_cutover(place));
+}
+
+// --- owners, targets, limits ------------------------------------------------------------------
+
+static bool nobody_is_dead(const char *owner)
+{
+    (void)owner;
+    return false;
+}
+
+static size_t orphans(Place *place, const char *owner)
+{
+    Err err = {0};
+    Strings list;
+    assert_true(
+        store_orphans(place->store, &place->arena, owner, "here", nobody_is_dead, &list, &err));
+    return list.count;
+}
+
+// As if the owner had not been heard of for so long.
+static void lease_shift(Place *place, const char *owner, int64_t by_ms)
+{
+    Err err = {0};
+    assert_true(sql_run(place->store->sql, &place->arena,
+                        "update owner set until=until + $2 where name=$1",
+                        SQL_ARGS(SQL_T(owner), SQL_I(by_ms)), NULL, &err));
+}
+
+static void one_lease_for_all_runs_of_an_owner(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    Strings ours;
+    insert(place, "aaaa", "right");
+    insert(place, "bbbb", "elsewhere");
+    assert_int_equal(orphans(place, "two"), 2);
+    assert_true(store_own(place->store, "aaaa", "one", nobody_is_dead, &err));
+    assert_true(store_own(place->store, "bbbb", "one", nobody_is_dead, &err));
+    assert_int_equal(orphans(place, "two"), 0);
+    assert_false(store_own(place->store, "aaaa", "two", nobody_is_dead, &err));
+    assert_int_equal(err.kind, ERR_CONFLICT);
+    err_clear(&err);
+    lease_shift(place, "one", -2 * STORE_OWNER_MS);
+    assert_int_equal(orphans(place, "two"), 2);
+    assert_true(store_renew(place->store, &place->arena, "one", &ours, &err));
+    assert_int_equal(ours.count, 2);
+    assert_int_equal(orphans(place, "two"), 0);
+    // A lease from a clock that ran ahead is none.
+    lease_shift(place, "one", 86400000);
+    assert_int_equal(orphans(place, "two"), 2);
+    assert_true(store_own(place->store, "aaaa", "two", nobody_is_dead, &err));
+    assert_true(store_renew(place->store, &place->arena, "one", &ours, &err));
+    assert_int_equal(ours.count, 1);
+    assert_string_equal(ours.items[0], "bbbb");
+}
+
+static void whoever_lost_its_run_changes_nothing(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    StageRow stage = {0};
+    StageRow adopted = {0};
+    bool claimed = false;
+    insert(place, "aaaa", "right");
+    assert_true(store_own(place->store, "aaaa", "one", nobody_is_dead, &err));
+    place->store->driver = "one";
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &stage, &claimed, &err));
+    assert_true(claimed);
+    lease_shift(place, "one", -2 * STORE_OWNER_MS);
+    place->store->driver = "two";
+    assert_true(store_own(place->store, "aaaa", "two", nobody_is_dead, &err));
+    adopted = stage;
+    assert_true(store_attempt_adopt(place->store, &place->arena, "aaaa", &adopted, &err));
+    place->store->driver = "one";
+    assert_false(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    err_clear(&err);
+    assert_false(store_attempt_read(place->store, "aaaa", &stage, &err));
+    err_clear(&err);
+    assert_false(store_attempt_end(place->store, "aaaa", &stage, "FAILED", "", "", &err));
+    err_clear(&err);
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "dry-run", false, &stage, &claimed, &err));
+    assert_false(claimed);
+    place->store->driver = "two";
+    assert_true(store_attempt_end(place->store, "aaaa", &adopted, "SUCCEEDED", "", "", &err));
+    place->store->driver = NULL;
+}
+
+static const char *full(Place *place, const char *run, const char *stage, int64_t copies)
+{
+    Err err = {0};
+    StageRow row;
+    bool claimed = false;
+    const char *limit = NULL;
+    StoreClaim wanted = {
+        .run = run, .stage = stage, .copies = copies, .runs_most = 2, .copies_most = 8};
+    assert_true(
+        store_claim_within(place->store, &place->arena, &wanted, &row, &claimed, &limit, &err));
+    if (claimed)
+        (void)store_move(place->store, run, RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err);
+    return claimed ? "" : limit != NULL ? limit : "not claimed";
+}
+
+static void limits_hold_for_the_whole_store(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    insert(place, "aaaa", "a");
+    insert(place, "bbbb", "b");
+    insert(place, "cccc", "c");
+    assert_string_equal(full(place, "aaaa", "plan", 0), "");
+    assert_string_equal(full(place, "bbbb", "replicate", 6), "");
+    assert_string_equal(full(place, "cccc", "plan", 0), "concurrentRuns");
+    assert_string_equal(full(place, "aaaa", "replicate", 4), "concurrentCopies");
+    assert_string_equal(full(place, "aaaa", "dry-run", 0), ""); // one that runs goes on
+    assert_true(store_move(place->store, "bbbb", RUN_RUNNING, EVENT_FAIL, NULL, NULL, NULL, &err));
+    assert_string_equal(full(place, "cccc", "plan", 0), "");
+}
+
+static void a_stage_waits_for_its_next_try(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    StageRow stage = {0};
+    bool claimed = false;
+    insert(place, "aaaa", "right");
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &stage, &claimed, &err));
+    assert_true(store_attempt_end(place->store, "aaaa", &stage, "FAILED", "", "", &err));
+    assert_true(store_stage_again(place->store, "aaaa", "plan", 60000, &err));
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &stage, &claimed, &err));
+    assert_false(claimed);
+    assert_true(store_stage_again(place->store, "aaaa", "plan", 2 * 86400000LL, &err));
+    assert_true(
+        store_claim(place->store, &place->arena, "aaaa", "plan", false, &stage, &claimed, &err));
+    assert_true(claimed); // no delay is as long: the clock was set back
+    assert_int_equal(stage.tries, 2);
+}
+
+static void an_untouched_failure_frees_the_target(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    StageRow stage = {0};
+    bool claimed = false;
+    const char *open = NULL;
+    insert(place, "aaaa", "right");
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_move(place->store, "aaaa", RUN_RUNNING, EVENT_FAIL, NULL, NULL, NULL, &err));
+    assert_true(store_run_on_target(place->store, &place->arena, "right", &open, &err));
+    assert_null(open);
+    insert(place, "bbbb", "right");
+    assert_true(store_move(place->store, "bbbb", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_claim(place->store, &place->arena, "bbbb", "replicate", false, &stage,
+                            &claimed, &err));
+    assert_true(store_move(place->store, "bbbb", RUN_RUNNING, EVENT_FAIL, NULL, NULL, NULL, &err));
+    assert_true(store_run_on_target(place->store, &place->arena, "right", &open, &err));
+    assert_string_equal(open, "bbbb");
+}
+
+static void what_is_due_by_the_calendar(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    Strings due;
+    int64_t now = clock_wall_ms();
+    insert(place, "aaaa", "right");
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_move(place->store, "aaaa", RUN_RUNNING, EVENT_HOLD, NULL, NULL, NULL, &err));
+    assert_true(store_abandoned(place->store, &place->arena, now - 60000, &due, &err));
+    assert_int_equal(due.count, 0);
+    assert_true(store_abandoned(place->store, &place->arena, now + 60000, &due, &err));
+    assert_int_equal(due.count, 1);
+    insert(place, "bbbb", "other");
+    assert_true(store_keep_reverse(place->store, "bbbb", now + 60000, &err));
+    assert_true(store_move(place->store, "bbbb", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(
+        store_move(place->store, "bbbb", RUN_RUNNING, EVENT_SUCCEED, NULL, NULL, NULL, &err));
+    assert_true(store_kept_over(place->store, &place->arena, now, &due, &err));
+    assert_int_equal(due.count, 0);
+    assert_true(store_kept_over(place->store, &place->arena, now + 120000, &due, &err));
+    assert_int_equal(due.count, 1);
+    assert_true(
+        store_flag(place->store, "bbbb", false, RUN_FINISHING_ASKED, false, RUN_SUCCEEDED, &err));
+    assert_true(store_kept_over(place->store, &place->arena, now + 120000, &due, &err));
+    assert_int_equal(due.count, 0);
+}
+
+// --- events and the outbox -------------------------------------------------------------------
+
+static void a_move_and_its_event_are_one(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    EventRow *events = NULL;
+    size_t count = 0;
+    insert(place, "aaaa", "right");
+    assert_true(store_begin(place->store, &err));
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    store_abandon(place->store);
+    assert_true(
+        store_events_after(place->store, &place->arena, "aaaa", 0, 10, &events, &count, &err));
+    assert_int_equal(count, 1); // its creation
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_events_after(place->store, &place->arena, "aaaa", events[0].number, 10,
+                                   &events, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(events[0].data,
+                        "{\"event\":\"start\",\"state\":\"RUNNING\",\"waiting\":\"\"}");
+}
+
+static void an_outbox_row_is_given_out_until_it_is_done(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    OutboxRow *rows = NULL;
+    size_t count = 0;
+    insert(place, "aaaa", "right");
+    assert_true(store_move(place->store, "aaaa", RUN_QUEUED, EVENT_CANCEL, NULL, NULL, NULL, &err));
+    assert_true(store_outbox_claim(place->store, &place->arena, 10, 60000, &rows, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(rows[0].kind, "result");
+    assert_string_equal(rows[0].payload, "{\"migration\":\"shop\",\"repository\":\"service\","
+                                         "\"run\":\"aaaa\",\"status\":\"CANCELED\"}");
+    const char *id = rows[0].id;
+    assert_true(store_outbox_claim(place->store, &place->arena, 10, 60000, &rows, &count, &err));
+    assert_int_equal(count, 0); // its lease
+    assert_true(store_outbox_failed(place->store, id, "no answer", 0, &err));
+    assert_true(store_outbox_claim(place->store, &place->arena, 10, 0, &rows, &count, &err));
+    assert_int_equal(count, 1);
+    assert_int_equal(rows[0].attempts, 2);
+    assert_true(store_outbox_done(place->store, id, &err));
+    int64_t oldest = -1;
+    assert_true(store_outbox_oldest(place->store, &oldest, &err));
+    assert_int_equal(oldest, 0);
 }
 
 // --- approval --------------------------------------------------------------------------------
@@ -425,6 +678,14 @@ int main(void)
         PLACED(a_zombie_changes_nothing),
         PLACED(a_fence_number_only_grows),
         PLACED(the_gate_is_in_the_claim),
+        PLACED(one_lease_for_all_runs_of_an_owner),
+        PLACED(whoever_lost_its_run_changes_nothing),
+        PLACED(limits_hold_for_the_whole_store),
+        PLACED(a_stage_waits_for_its_next_try),
+        PLACED(an_untouched_failure_frees_the_target),
+        PLACED(what_is_due_by_the_calendar),
+        PLACED(a_move_and_its_event_are_one),
+        PLACED(an_outbox_row_is_given_out_until_it_is_done),
         PLACED(who_may_not_approve),
         PLACED(a_quorum_counts_people_not_clicks),
         PLACED(whoever_started_it_may_still_stop_it),

@@ -1,5 +1,5 @@
 #pragma once
-// Requests as a handler gets them, without a server. Include it after cmocka.h.
+// Requests as a handler gets them, without a server.
 
 #include "runner/base/crypto.h"
 #include "webhooks/http.h"
