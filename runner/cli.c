@@ -1,6 +1,7 @@
 #include "runner/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -107,15 +108,25 @@ void cli_table(Cli *cli, const char *const *texts, size_t rows, size_t columns)
     (void)fputs(buf.text, cli->out);
 }
 
-// A reader that went away (`gybe schema | head -1`) is no failure; a full disk is.
+// The other end of a pipe or terminal is closed.
+static bool reader_gone(FILE *file)
+{
+    struct pollfd fd = {.fd = fileno(file), .events = POLLOUT};
+    return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0;
+}
+
+// A reader that went away (`gybe schema | head -1`) is no failure; a full disk is, also one that an
+// earlier write met, whose reason is lost.
 static int output_end(Cli *cli, int code)
 {
     errno = 0;
     bool failed = fflush(cli->out) != 0 || ferror(cli->out);
-    if (!failed || errno == EPIPE || errno == 0)
+    int reason = errno;
+    if (!failed || reason == EPIPE || reader_gone(cli->out))
         return code;
     Err err = {0};
-    (void)err_errno(&err, errno, "cannot write the output");
+    (void)(reason != 0 ? err_errno(&err, reason, "cannot write the output")
+                       : err_set(&err, ERR_REMOTE, "cannot write the output"));
     (void)fprintf(cli->messages, "gybe: %s\n", err.message);
     return code == 0 ? 1 : code;
 }

@@ -135,6 +135,19 @@ static const char *content(const char *name)
     return text;
 }
 
+static void a_new_file_is_whole_or_not_there(void **state)
+{
+    (void)state;
+    (void)setenv("GYBE_FAILPOINTS", "file.link.before=error", 1);
+    assert_false(file_write_new(at("f"), "new", 3, 0600, &err));
+    assert_int_equal(entries(), 0);
+    err_clear(&err);
+    (void)setenv("GYBE_FAILPOINTS", "file.link.after=lie", 1);
+    assert_false(file_write_new(at("f"), "new", 3, 0600, &err));
+    assert_string_equal(content("f"), "new");
+    assert_int_equal(entries(), 1);
+}
+
 static void a_failure_before_the_rename_leaves_the_old_file(void **state)
 {
     (void)state;
@@ -163,6 +176,7 @@ int main(void)
         FILE_TEST(what_is_no_file_is_not_read),
         FILE_TEST(directories_are_made_all_the_way),
 #ifdef GYBE_FAILPOINTS_ENABLED
+        FILE_TEST(a_new_file_is_whole_or_not_there),
         FILE_TEST(a_failure_before_the_rename_leaves_the_old_file),
 #endif
     };

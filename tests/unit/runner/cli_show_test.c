@@ -11,6 +11,7 @@
 
 #include "runner/base/json.h"
 #include "runner/cli_show.h"
+#include "runner/columns.h"
 #include "runner/run.h"
 
 typedef struct {
@@ -119,6 +120,42 @@ static void every_state_says_what_next(void **state)
                         "nothing that gybe made is left on either side");
 }
 
+// A run whose driver died looks like one that is at work, but for that.
+static void a_run_that_nobody_drives(void **state)
+{
+    Paper *paper = *state;
+    static const struct {
+        const char *run, *next;
+    } cases[] = {
+        {"{\"run\":\"abc\",\"state\":\"RUNNING\",\"driven\":true}", NULL},
+        {"{\"run\":\"abc\",\"state\":\"RUNNING\",\"driven\":false}",
+         "nobody drives it now: `gybe retry abc` goes on with it"},
+        {"{\"run\":\"abc\",\"state\":\"AWAITING_APPROVAL\",\"digest\":\"d\",\"driven\":false}",
+         "to approve this plan: `gybe approve abc --digest d`; nobody drives it now: `gybe retry "
+         "abc` "
+         "goes on with it"},
+        {"{\"run\":\"abc\",\"state\":\"QUEUED\",\"driven\":false}",
+         "nobody drives it yet: `gybe retry abc` does"},
+        {"{\"run\":\"abc\",\"state\":\"REJECTED\"}",
+         "`gybe finish abc` removes what the run made; change what was objected to and start a new "
+         "one"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        OWNED(json_done) json_t *run = value(cases[i].run);
+        const char *next = cli_next_of(&paper->arena, run);
+        assert_string_equal(next != NULL ? next : "", cases[i].next != NULL ? cases[i].next : "");
+    }
+}
+
+static void columns_of_numbers(void **state)
+{
+    Paper *paper = *state;
+    Buf buf = buf_init(&paper->arena, 1000);
+    const char *cells[] = {"name", "rows", "what", "a", "1234", NULL, "bb", "5", "x"};
+    columns_put(&buf, cells, 3, 3, 1U << 1, 2);
+    assert_string_equal(buf.text, "  name  rows  what\n  a     1234\n  bb       5  x\n");
+}
+
 static void plan_with_a_blocker(void **state)
 {
     Paper *paper = *state;
@@ -160,6 +197,8 @@ int main(void)
         ON_PAPER(summary_of_a_run),
         ON_PAPER(what_is_bad_is_loud),
         ON_PAPER(every_state_says_what_next),
+        ON_PAPER(a_run_that_nobody_drives),
+        ON_PAPER(columns_of_numbers),
         ON_PAPER(plan_with_a_blocker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

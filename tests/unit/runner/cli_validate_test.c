@@ -349,10 +349,18 @@ static void reader_that_goes_away(void **state)
     const char *argv[] = {"bash", "-c", "set -o pipefail; " GYBE_PROGRAM " help | true", NULL};
     Ran ran = program_spawn(&place->arena, argv);
     assert_int_equal(ran.code, 0);
-    const char *full[] = {"bash", "-c", GYBE_PROGRAM " help > /dev/full", NULL};
-    ran = program_spawn(&place->arena, full);
-    assert_int_equal(ran.code, 1);
-    assert_non_null(strstr(ran.messages, "cannot write the output"));
+    // More than what a pipe holds, and than what is kept back before it is written.
+    const char *much[] = {"bash", "-c",
+                          "set -o pipefail; " GYBE_PROGRAM " schema --of runner | true", NULL};
+    assert_int_equal(program_spawn(&place->arena, much).code, 0);
+    static const char *const commands[] = {"help", "schema --of runner"};
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        const char *line = arena_printf(&place->arena, GYBE_PROGRAM " %s > /dev/full", commands[i]);
+        const char *full[] = {"bash", "-c", line, NULL};
+        ran = program_spawn(&place->arena, full);
+        assert_int_equal(ran.code, 1);
+        assert_non_null(strstr(ran.messages, "cannot write the output"));
+    }
 }
 
 #define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, place_make, place_remove)
