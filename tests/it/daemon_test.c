@@ -270,11 +270,79 @@ static void the_second_daemon_goes_on(void **state)
     it_passed(it);
 }
 
+// --- what people do meanwhile ----------------------------------------------------------------
+
+static void stage_stands(It *it, const char *name)
+{
+    const char *hit = it_path(it, "points/%s.hit", name);
+    for (ItWait wait = it_wait(it, RUN_MS, name); access(hit, R_OK) != 0; it_wait_step(&wait)) {
+    }
+}
+
+static void people_and_a_daemon(void **state)
+{
+    static const SceneSpec spec = {
+        .name = "shop",
+        .setup = "create table shop.item (id bigint primary key, name text not null);"
+                 "insert into shop.item select i, md5(i::text) from generate_series(1, 1000) i",
+        .without_traffic = true,
+    };
+    It *it = *state;
+    Scene *scene = scene_new(it, &spec);
+    const char *uri = it_text(it, "sqlite://%s", it_path(it, "state/state.db"));
+    const char *config = config_for(scene, "serve", uri);
+    static const char held[] = "copy.chunk.commit=wait";
+    // A server that is away for a while: the stage is tried again, also by the next daemon.
+    cluster_stop(scene->right);
+    push(scene, uri, "one");
+    GybeRun *daemon = serve(scene, config, "");
+    await_stored(scene, uri,
+                 "select count(*) from run where waiting like 'plan is tried again at %'", "1",
+                 daemon);
+    kill_now(daemon);
+    cluster_start(scene->right);
+    daemon = serve(scene, config, held);
+    stage_stands(it, "copy.chunk.commit");
+    // It ends in order; the stage goes on, and the next one finds it.
+    end_in_order(it, daemon);
+    assert_string_equal(stored(scene, uri, "select owner from run"), "");
+    assert_string_equal(stored(scene, uri, "select status from stage where name='replicate'"),
+                        "RUNNING");
+    daemon = serve(scene, config, held);
+    await_stored(scene, uri, "select count(*) from run where owner<>''", "1", daemon);
+    // Whoever asks from elsewhere is heard.
+    assert_int_equal(gybe(it, LOOK_MS, "cancel", "latest", "--config", config, NULL).exit_code, 0);
+    it_write(it, it_path(it, "points/copy.chunk.commit.go"), "");
+    await_stored(scene, uri, newest_state, "CANCELED", daemon);
+    assert_string_equal(stored(scene, uri, "select attempt from stage where name='replicate'"),
+                        "1");
+    scene_assert_clean(scene, scene->left);
+    scene_assert_clean(scene, scene->right);
+    cluster_sql(scene->right, "shop", "drop schema shop cascade; drop table public.load_mark");
+    // `gybe run` beside it keeps its own run.
+    GybeEnd end = gybe(it, RUN_MS, "run", "--config", config, "--as", "olivia", "--json", "--until",
+                       "dry-run", NULL);
+    assert_int_equal(end.exit_code, 0);
+    assert_string_equal(stored(scene, uri, newest_state), "FOLLOWING");
+    assert_string_equal(stored(scene, uri, "select owner from run order by created desc limit 1"),
+                        "");
+    // A run that was driven in the foreground until that died is the daemon's.
+    GybeRun *run =
+        gybe_start(it, NULL, (const char *[]){"retry", "latest", "--config", config, NULL});
+    await_stored(scene, uri, "select count(*) from stage where status='RUNNING'", "1", daemon);
+    (void)kill(gybe_child(run).pid, SIGKILL);
+    (void)gybe_wait(run, LOOK_MS);
+    await_stored(scene, uri, newest_state, "SUCCEEDED", daemon);
+    end_in_order(it, daemon);
+    it_passed(it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_push_is_carried_out_whatever_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(the_second_daemon_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(people_and_a_daemon, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
