@@ -110,6 +110,14 @@ static const char *stored(Scene *scene, const char *uri, const char *text)
     return rows.count > 0 ? sql_cell(&rows, 0, 0) : "";
 }
 
+static void store_set(Scene *scene, const char *uri, const char *text)
+{
+    OWNED(store_close) Store *store = NULL;
+    Err err = {0};
+    if (!store_open(uri, &store, &err) || !sql_script(store->sql, text, &err))
+        it_fail(scene->it, "%s", err.message);
+}
+
 static const char *const newest_state = "select state from run order by created desc, id limit 1";
 
 static void await_stored(Scene *scene, const char *uri, const char *text, const char *wanted,
@@ -279,6 +287,17 @@ static void stage_stands(It *it, const char *name)
     }
 }
 
+static void stage_let_go(It *it, const char *name)
+{
+    it_write(it, it_path(it, "points/%s.go", name), "");
+}
+
+static void stage_hold_again(It *it, const char *name)
+{
+    (void)unlink(it_path(it, "points/%s.hit", name));
+    (void)unlink(it_path(it, "points/%s.go", name));
+}
+
 static void people_and_a_daemon(void **state)
 {
     static const SceneSpec spec = {
@@ -308,14 +327,33 @@ static void people_and_a_daemon(void **state)
     assert_string_equal(stored(scene, uri, "select owner from run"), "");
     assert_string_equal(stored(scene, uri, "select status from stage where name='replicate'"),
                         "RUNNING");
+    // A stage that has taken too long is asked to stop, by whoever follows it.
+    store_set(scene, uri, "update stage set started=1 where name='replicate'");
     daemon = serve(scene, config, held);
     await_stored(scene, uri, "select count(*) from run where owner<>''", "1", daemon);
+    stage_let_go(it, "copy.chunk.commit");
+    await_stored(scene, uri, newest_state, "FAILED", daemon);
+    assert_string_equal(
+        stored(scene, uri, "select count(*) from run where error like '%took longer than%'"), "1");
+    // A foreground that dies leaves its run to the daemon, in the middle of its stage.
+    const char *const env[] = {it_text(it, "GYBE_FAILPOINTS=%s", held),
+                               it_text(it, "GYBE_FAILPOINT_DIR=%s", it_path(it, "points")), NULL};
+    stage_hold_again(it, "copy.chunk.commit");
+    GybeRun *retry =
+        gybe_start(it, env, (const char *[]){"retry", "latest", "--config", config, NULL});
+    stage_stands(it, "copy.chunk.commit");
+    const char *foreground = stored(scene, uri, "select owner from run");
+    (void)kill(gybe_child(retry).pid, SIGKILL);
+    (void)gybe_wait(retry, LOOK_MS);
+    await_stored(scene, uri,
+                 it_text(it, "select count(*) from run where owner not in ('', '%s')", foreground),
+                 "1", daemon);
     // Whoever asks from elsewhere is heard.
     assert_int_equal(gybe(it, LOOK_MS, "cancel", "latest", "--config", config, NULL).exit_code, 0);
-    it_write(it, it_path(it, "points/copy.chunk.commit.go"), "");
+    stage_let_go(it, "copy.chunk.commit");
     await_stored(scene, uri, newest_state, "CANCELED", daemon);
     assert_string_equal(stored(scene, uri, "select attempt from stage where name='replicate'"),
-                        "1");
+                        "2");
     scene_assert_clean(scene, scene->left);
     scene_assert_clean(scene, scene->right);
     cluster_sql(scene->right, "shop", "drop schema shop cascade; drop table public.load_mark");
@@ -326,13 +364,6 @@ static void people_and_a_daemon(void **state)
     assert_string_equal(stored(scene, uri, newest_state), "FOLLOWING");
     assert_string_equal(stored(scene, uri, "select owner from run order by created desc limit 1"),
                         "");
-    // A run that was driven in the foreground until that died is the daemon's.
-    GybeRun *run =
-        gybe_start(it, NULL, (const char *[]){"retry", "latest", "--config", config, NULL});
-    await_stored(scene, uri, "select count(*) from stage where status='RUNNING'", "1", daemon);
-    (void)kill(gybe_child(run).pid, SIGKILL);
-    (void)gybe_wait(run, LOOK_MS);
-    await_stored(scene, uri, newest_state, "SUCCEEDED", daemon);
     end_in_order(it, daemon);
     it_passed(it);
 }
