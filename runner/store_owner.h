@@ -13,7 +13,8 @@ bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(co
 // Whether somebody who lives drives the run.
 bool store_is_owned(Store *store, const char *run, bool (*dead)(const char *owner), bool *ret_owned,
                     Err *err);
-bool store_disown(Store *store, const char *run, const char *owner, Err *err);
+bool store_disown(Store *store, const char *run, const char *owner,
+                  Err *err); // NULL: all of its runs
 // The lease of all its runs and their stages; *ret_runs are those that are still its own.
 bool store_renew(Store *store, Arena *arena, const char *owner, Strings *ret_runs, Err *err);
 // Runs with work that nobody does: oldest first. Not those whose stage may still be at work on another
