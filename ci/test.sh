@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds with ASan and UBSan, runs every test, and ci/lint.sh as one more.
-#   --fast      only what fits into five minutes: no slow integration tests, no lint
+# Installs what is missing, builds with ASan and UBSan, runs every test, ci/lint.sh as one more and a short ci/fuzz.sh as another.
+#   --fast      only what fits into five minutes: no slow integration tests, no lint, no fuzzing
 #   --no-setup  installs nothing
 #   --filter R  only tests whose name matches R
 # The last line is `N passed, N failed`; exit 0 only if all ran and passed. Logs stay in build/asan/logs.
@@ -82,6 +82,13 @@ done < <(grep '^failed ' <<<"$summary" || true)
 if [ $((passed + failed)) -eq 0 ]; then give_up "$logs/ctest.log" "no test ran"; fi
 
 if [ "$fast" = no ] && [ -z "$filter" ]; then
+  if ci/fuzz.sh --runs 20000 --fresh --no-setup >"$logs/fuzz.log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "---- fuzzing found something; whole log: $logs/fuzz.log"
+    tail -n 60 "$logs/fuzz.log"
+  fi
   if ci/lint.sh >"$logs/lint.log" 2>&1; then
     passed=$((passed + 1))
   else
