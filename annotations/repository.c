@@ -1,6 +1,7 @@
 #include "annotations/repository.h"
 
 #include "annotations/repository_fetch.h"
+#include "annotations/repository_ssh.h"
 #include "annotations/yaml.h"
 
 #include <ctype.h>
@@ -128,8 +129,9 @@ static bool missing_error(const char *path, const char *location, Err *err)
     const char *colon = strchr(location, ':');
     const char *slash = strchr(location, '/');
     if (colon != NULL && colon[1] != '\0' && (slash == NULL || colon < slash)) {
-        (void)err_set(err, ERR_INPUT, "%s: ssh is not supported yet", location);
-        return err_hint(err, "use its https:// address, or a local clone");
+        (void)err_set(err, ERR_INPUT, "%s: there is no such directory, and no such address",
+                      location);
+        return err_hint(err, "write ssh://USER@HOST/PATH, https://HOST/PATH, or a local path");
     }
     (void)err_set(err, ERR_NOT_FOUND, "%s: there is no such directory", path);
     return err_hint(err, "name a directory of the service's repository, or its https:// address");
@@ -157,26 +159,47 @@ static bool open_in_place(Repository *repository, const char *path, bool exact, 
     return library_error(err, ERR_REMOTE, path, "cannot open the repository");
 }
 
-// Whoever can read the address elsewhere (settings, run pages, ps) would read the password too.
-static bool address_fits(const char *location, Err *err)
+bool repository_ssh_address(const char *location, Err *err)
 {
+    OWNED(arena_done) Arena arena = {0};
+    SshHost host;
+    const char *user = NULL;
+    return repository_ssh_parse(location, &arena, &host, &user, err);
+}
+
+static bool ssh_fits(const RepositorySpec *spec, Err *err)
+{
+    if (!repository_ssh_address(spec->location, err))
+        return false;
+    if (spec->ssh_key.reveal != NULL && spec->known_hosts != NULL)
+        return true;
+    (void)err_set(err, ERR_INPUT, "%s: ssh needs %s", spec->location,
+                  spec->ssh_key.reveal == NULL ? "a private key" : "a known hosts file");
+    return err_hint(err, "write auth: {sshKeyFrom: {file: PATH}, knownHosts: PATH} in the "
+                         "repository's entry of the operator's file");
+}
+
+// Whoever can read the address elsewhere (settings, run pages, ps) would read the password too.
+static bool address_fits(const RepositorySpec *spec, Err *err)
+{
+    const char *location = spec->location;
     const char *host = strstr(location, "://") + 3;
     size_t authority = strcspn(host, "/?#");
     size_t scheme = (size_t)(host - location);
     for (const char *c = location; *c != '\0'; c++)
         if ((unsigned char)*c <= ' ' || *c == 0x7f)
             return err_set(err, ERR_INPUT, "the repository's address holds white space");
-    if (memchr(host, '@', authority) != NULL && strncmp(location, "ssh://", 6) != 0) {
+    if (strncmp(location, "ssh://", 6) == 0)
+        return ssh_fits(spec, err);
+    if (memchr(host, '@', authority) != NULL) {
         (void)err_set(err, ERR_INPUT, "%.*s...: an address must not hold a user or password",
                       (int)scheme, location);
         return err_hint(err, "put them under `auth` of the repository's entry");
     }
     if (strncmp(location, "https://", 8) == 0)
         return authority > 0 || err_set(err, ERR_INPUT, "%s: the address names no host", location);
-    bool ssh = strncmp(location, "ssh://", 6) == 0 || strncmp(location, "git+ssh://", 10) == 0;
-    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported%s", location, (int)scheme - 3,
-                  location, ssh ? " yet" : "");
-    return err_hint(err, "use https://, file:// or a path");
+    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported", location, (int)scheme - 3, location);
+    return err_hint(err, "use https://, ssh://, file:// or a path");
 }
 
 static bool open_location(Repository *repository, const RepositorySpec *spec, Err *err)
@@ -185,8 +208,7 @@ static bool open_location(Repository *repository, const RepositorySpec *spec, Er
     if (path != NULL)
         return open_in_place(repository, path, strstr(spec->location, "://") != NULL, err);
     char *dir = NULL;
-    if (!address_fits(spec->location, err) ||
-        !repository_fetch(spec, &repository->arena, &dir, err))
+    if (!address_fits(spec, err) || !repository_fetch(spec, &repository->arena, &dir, err))
         return false;
     repository->fetched_dir = dir;
     return open_in_place(repository, dir, true, err);

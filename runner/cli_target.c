@@ -136,6 +136,8 @@ RepositorySpec cli_repository_spec(const Settings *settings, const SettingsRepos
     spec.branch = entry->branch;
     spec.username = entry->auth_username;
     spec.token = entry->auth_token;
+    spec.ssh_key = entry->auth_ssh_key;
+    spec.known_hosts = entry->auth_known_hosts;
     return spec;
 }
 

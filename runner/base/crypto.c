@@ -35,6 +35,13 @@ bool crypto_hmac_sha256_hex(const void *key, size_t key_length, const void *byte
     return true;
 }
 
+char *crypto_base64(Arena *arena, const void *bytes, size_t length)
+{
+    unsigned char *text = arena_alloc(arena, (length + 2) / 3 * 4 + 1);
+    (void)EVP_EncodeBlock(text, bytes, (int)length);
+    return (char *)text;
+}
+
 bool crypto_equal(const char *a, const char *b)
 {
     size_t length = strlen(a);
