@@ -37,6 +37,7 @@ typedef struct {
     char blob[65]; // hex
     const char *text;
     size_t length;
+    int document; // of catalog-info.yaml, from 1: this entity is the annotation; 0: the whole file is
 } BlobFile;
 
 // A plain path may lie inside the repository; file:// names exactly its directory.
@@ -57,8 +58,9 @@ bool repository_branch_holds(Repository *repository, const char *branch, const C
 // ERR_NOT_FOUND, or ERR_INPUT when it is no regular file or over `limit` bytes.
 bool repository_read(Repository *repository, const Commit *commit, const char *path, size_t limit,
                      Arena *arena, BlobFile *ret_file, Err *err);
-// The annotation files at `commit`: `.gybe.yaml`, or all of `.gybe/*.yaml` sorted; both: ERR_INPUT;
-// none: ERR_NOT_FOUND saying what was looked for.
+// The annotation files at `commit`: `.gybe.yaml`, or all of `.gybe/*.yaml` sorted, or what catalog-info.yaml
+// asks for (catalog.h). More than one of these forms: ERR_INPUT, except where catalog-info.yaml names
+// the very files of the other; none: ERR_NOT_FOUND saying what was looked for.
 bool repository_annotations(Repository *repository, const Commit *commit, Arena *arena,
                             BlobFile **ret_files, size_t *ret_count, Err *err);
 // The fetching child's main (`gybe stage fetch`, request on stdin). Exit code.

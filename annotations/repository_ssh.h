@@ -10,7 +10,8 @@
 #include <git2.h>
 
 typedef struct {
-    const char *file, *text; // the known hosts file, for messages, and what is in it, each line ended by a newline
+    const char *file,
+        *text; // the known hosts file, for messages, and what is in it, each line ended by a newline
     const char *host;
     int port;
 } SshHost;

@@ -12,7 +12,7 @@ runs=1000000
 setup=yes
 fresh=no
 targets=()
-all=(yaml annotation settings json_lines workload pgbouncer units)
+all=(yaml annotation catalog settings json_lines workload pgbouncer units)
 while [ $# -gt 0 ]; do
   case $1 in
   --runs)
@@ -44,7 +44,7 @@ cmake --build --preset fuzz >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build
 longest() { # inputs are cut here: what a target does with more is more of the same, only slower
   case $1 in
   settings) echo 4096 ;;
-  yaml | annotation) echo 2048 ;;
+  yaml | annotation | catalog) echo 2048 ;;
   units) echo 128 ;;
   json_lines) echo 512 ;;
   *) echo 1024 ;;
@@ -66,7 +66,8 @@ for target in "${targets[@]}"; do
   mkdir -p "$corpus"
   inputs=("$corpus" "tests/fuzz/seeds/$target")
   case $target in
-  yaml | annotation | catalog) inputs+=(tests/data/annotations) ;;
+  yaml | annotation) inputs+=(tests/data/annotations) ;;
+  catalog) inputs+=(tests/data/catalog/good tests/data/catalog/bad/unknown-and-wrong) ;;
   settings) inputs+=(tests/data/settings) ;;
   esac
   log=$logs/$target.log

@@ -2,39 +2,28 @@
 
 #include "runner/cli_target.h"
 
+#include "annotations/catalog.h"
+
 #include <stdio.h>
 #include <string.h>
 
 bool cli_annotation_read(Cli *cli, const BlobFile *file, YamlNode **ret_document,
                          Migration *ret_migration, Problems *problems)
 {
-    Err syntax = {0};
-    if (yaml_parse(cli->arena, file->path, file->text, file->length, ret_document, &syntax)) {
-        migration_read(cli->arena, *ret_document, ret_migration, problems);
-        return problems->count == 0;
-    }
-    // "FILE:LINE:COLUMN: what"
-    size_t length = strlen(file->path);
-    int line = 1, column = 1, used = 0;
-    const char *what = syntax.message;
-    if (strncmp(what, file->path, length) == 0 &&
-        sscanf(what + length, ":%d:%d: %n", &line, &column, &used) == 2 && used > 0)
-        what += length + (size_t)used;
-    problem_add(problems, line, column, "", "%s", what);
-    return false;
+    YamlNode *document = annotation_document(cli->arena, file, problems);
+    if (document == NULL)
+        return false;
+    *ret_document = document;
+    migration_read(cli->arena, document, ret_migration, problems);
+    return problems->count == 0;
 }
 
 // The name that a file gives itself, also when the rest of it is wrong; "" if it gives none.
 static const char *file_name(Cli *cli, const BlobFile *file)
 {
-    Err ignored = {0};
-    YamlNode *document = NULL;
-    if (!yaml_parse(cli->arena, file->path, file->text, file->length, &document, &ignored) ||
-        document->type != YAML_MAPPING)
-        return "";
-    const YamlNode *metadata = yaml_get(document, "metadata");
-    const YamlNode *name =
-        metadata != NULL && metadata->type == YAML_MAPPING ? yaml_get(metadata, "name") : NULL;
+    Problems ignored = problems_init(cli->arena, file->path);
+    const YamlNode *document = annotation_document(cli->arena, file, &ignored);
+    const YamlNode *name = yaml_get(yaml_get(document, "metadata"), "name");
     return name != NULL && name->type == YAML_SCALAR ? name->text : "";
 }
 
