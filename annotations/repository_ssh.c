@@ -9,8 +9,6 @@
 
 enum { SSH_PORT = 22, PORT_MAX = 65535, SHA256_BYTES = 32 };
 
-static const char scheme[] = "ssh://";
-
 static bool address_wrong(const char *what, Err *err)
 {
     (void)err_set(err, ERR_INPUT, "ssh://...: %s", what);
@@ -33,29 +31,44 @@ static bool port_read(const char *text, size_t length, int *ret_port)
     return text[0] == ':' && port >= 1 && port <= PORT_MAX;
 }
 
+// HOST, [HOST], HOST:PORT or [HOST]:PORT.
+static bool host_read(const char *text, size_t length, Arena *arena, SshHost *ret_host, Err *err)
+{
+    const char *bracket = text[0] == '[' ? memchr(text, ']', length) : NULL;
+    const char *colon = memchr(text, ':', length);
+    const char *name = bracket != NULL ? text + 1 : text;
+    size_t name_length = bracket != NULL ? (size_t)(bracket - name)
+                         : colon != NULL ? (size_t)(colon - text)
+                                         : length;
+    const char *rest = name + name_length + (bracket != NULL ? 1 : 0);
+    // A name that begins with a dash would be an option to whatever program is handed it.
+    if (name_length == 0 || name[0] == '-')
+        return address_wrong("the address names no host", err);
+    if (!port_read(rest, (size_t)(text + length - rest), &ret_host->port))
+        return address_wrong("the port is not a number from 1 to 65535", err);
+    ret_host->host = arena_strndup(arena, name, name_length);
+    return true;
+}
+
 bool repository_ssh_parse(const char *url, Arena *arena, SshHost *ret_host, const char **ret_user,
                           Err *err)
 {
-    const char *authority = url + sizeof scheme - 1;
+    const char *authority = url + strlen("ssh://");
     size_t length = strcspn(authority, "/?#");
     const char *at = memrchr(authority, '@', length);
     const char *host = at != NULL ? at + 1 : authority;
     const char *end = authority + length;
-    const char *user =
-        at != NULL ? arena_strndup(arena, authority, (size_t)(at - authority)) : NULL;
-    if (user != NULL && strpbrk(user, ":@") != NULL)
-        return address_wrong("an address must not hold a password", err);
-    const char *bracket = *host == '[' ? memchr(host, ']', (size_t)(end - host)) : NULL;
-    const char *name = bracket != NULL ? host + 1 : host;
-    size_t name_length = bracket != NULL ? (size_t)(bracket - name)
-                                         : strcspn(name, ":/?#"); // stops at `end` at most
-    const char *rest = bracket != NULL ? bracket + 1 : name + name_length;
-    SshHost parsed = {.host = arena_strndup(arena, name, name_length)};
-    // A name that begins with a dash would be an option to whatever program is handed it.
-    if (name_length == 0 || name[0] == '-' || (user != NULL && (user[0] == '-' || user[0] == '\0')))
-        return address_wrong("the address names no host", err);
-    if (!port_read(rest, (size_t)(end - rest), &parsed.port))
-        return address_wrong("the port is not a number from 1 to 65535", err);
+    const char *user = NULL;
+    SshHost parsed = {0};
+    if (at != NULL) {
+        user = arena_strndup(arena, authority, (size_t)(at - authority));
+        if (strpbrk(user, ":@") != NULL)
+            return address_wrong("an address must not hold a password", err);
+        if (user[0] == '-' || user[0] == '\0')
+            return address_wrong("the address names no user before the @", err);
+    }
+    if (!host_read(host, (size_t)(end - host), arena, &parsed, err))
+        return false;
     if (end[0] != '/' || end[1] == '\0')
         return address_wrong("the address names no path", err);
     *ret_host = parsed;

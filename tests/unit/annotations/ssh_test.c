@@ -246,7 +246,7 @@ static void what_must_be_given(void **state)
         {"ssh://git:secret@host/a.git", "ssh://...: an address must not hold a password"},
         {"ssh://git@/a.git", "ssh://...: the address names no host"},
         {"ssh://-oProxyCommand=id/a.git", "ssh://...: the address names no host"},
-        {"ssh://-l@host/a.git", "ssh://...: the address names no host"},
+        {"ssh://-l@host/a.git", "ssh://...: the address names no user before the @"},
         {"ssh://git@host", "ssh://...: the address names no path"},
         {"ssh://git@host/", "ssh://...: the address names no path"},
         {"ssh://git@host:0/a.git", "ssh://...: the port is not a number from 1 to 65535"},
