@@ -278,6 +278,7 @@ static bool secret_from_env(Reading *reading, const Place *place, const char *na
     if (value == NULL || value[0] == '\0')
         return key_wrong(reading, place, "environment variable %s is %s", name,
                          value == NULL ? "not set" : "empty");
+    secret_env_add(name);
     *(Secret *)place->at = secret_make(reading->arena, value);
     return true;
 }

@@ -1,6 +1,8 @@
 #include "annotations/repository.h"
 
+#include "annotations/catalog.h"
 #include "annotations/repository_fetch.h"
+#include "annotations/repository_ssh.h"
 #include "annotations/yaml.h"
 
 #include <ctype.h>
@@ -129,8 +131,9 @@ static bool missing_error(const char *path, const char *location, Err *err)
     const char *colon = strchr(location, ':');
     const char *slash = strchr(location, '/');
     if (colon != NULL && colon[1] != '\0' && (slash == NULL || colon < slash)) {
-        (void)err_set(err, ERR_INPUT, "%s: ssh is not supported yet", location);
-        return err_hint(err, "use its https:// address, or a local clone");
+        (void)err_set(err, ERR_INPUT, "%s: there is no such directory, and no such address",
+                      location);
+        return err_hint(err, "write ssh://USER@HOST/PATH, https://HOST/PATH, or a local path");
     }
     (void)err_set(err, ERR_NOT_FOUND, "%s: there is no such directory", path);
     return err_hint(err, "name a directory of the service's repository, or its https:// address");
@@ -158,26 +161,47 @@ static bool open_in_place(Repository *repository, const char *path, bool exact, 
     return library_error(err, ERR_REMOTE, path, "cannot open the repository");
 }
 
-// Whoever can read the address elsewhere (settings, run pages, ps) would read the password too.
-static bool address_fits(const char *location, Err *err)
+bool repository_ssh_address(const char *location, Err *err)
 {
+    OWNED(arena_done) Arena arena = {0};
+    SshHost host;
+    const char *user = NULL;
+    return repository_ssh_parse(location, &arena, &host, &user, err);
+}
+
+static bool ssh_fits(const RepositorySpec *spec, Err *err)
+{
+    if (!repository_ssh_address(spec->location, err))
+        return false;
+    if (spec->ssh_key.reveal != NULL && spec->known_hosts != NULL)
+        return true;
+    (void)err_set(err, ERR_INPUT, "%s: ssh needs %s", spec->location,
+                  spec->ssh_key.reveal == NULL ? "a private key" : "a known hosts file");
+    return err_hint(err, "write auth: {sshKeyFrom: {file: PATH}, knownHosts: PATH} in the "
+                         "repository's entry of the operator's file");
+}
+
+// Whoever can read the address elsewhere (settings, run pages, ps) would read the password too.
+static bool address_fits(const RepositorySpec *spec, Err *err)
+{
+    const char *location = spec->location;
     const char *host = strstr(location, "://") + 3;
     size_t authority = strcspn(host, "/?#");
     size_t scheme = (size_t)(host - location);
     for (const char *c = location; *c != '\0'; c++)
         if ((unsigned char)*c <= ' ' || *c == 0x7f)
             return err_set(err, ERR_INPUT, "the repository's address holds white space");
-    if (memchr(host, '@', authority) != NULL && strncmp(location, "ssh://", 6) != 0) {
+    if (strncmp(location, "ssh://", 6) == 0)
+        return ssh_fits(spec, err);
+    if (memchr(host, '@', authority) != NULL) {
         (void)err_set(err, ERR_INPUT, "%.*s...: an address must not hold a user or password",
                       (int)scheme, location);
         return err_hint(err, "put them under `auth` of the repository's entry");
     }
     if (strncmp(location, "https://", 8) == 0)
         return authority > 0 || err_set(err, ERR_INPUT, "%s: the address names no host", location);
-    bool ssh = strncmp(location, "ssh://", 6) == 0 || strncmp(location, "git+ssh://", 10) == 0;
-    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported%s", location, (int)scheme - 3,
-                  location, ssh ? " yet" : "");
-    return err_hint(err, "use https://, file:// or a path");
+    (void)err_set(err, ERR_INPUT, "%s: %.*s is not supported", location, (int)scheme - 3, location);
+    return err_hint(err, "use https://, ssh://, file:// or a path");
 }
 
 static bool open_location(Repository *repository, const RepositorySpec *spec, Err *err)
@@ -186,8 +210,7 @@ static bool open_location(Repository *repository, const RepositorySpec *spec, Er
     if (path != NULL)
         return open_in_place(repository, path, strstr(spec->location, "://") != NULL, err);
     char *dir = NULL;
-    if (!address_fits(spec->location, err) ||
-        !repository_fetch(spec, &repository->arena, &dir, err))
+    if (!address_fits(spec, err) || !repository_fetch(spec, &repository->arena, &dir, err))
         return false;
     repository->fetched_dir = dir;
     return open_in_place(repository, dir, true, err);
@@ -508,19 +531,18 @@ static bool folder_read(Repository *repository, const git_tree_entry *folder, Ar
 static bool nothing_found(const git_tree *tree, const Commit *commit, Err *err)
 {
     (void)err_set(err, ERR_NOT_FOUND,
-                  "no annotation in commit %.12s: neither .gybe.yaml nor .gybe/*.yaml",
+                  "no annotation in commit %.12s: neither .gybe.yaml nor .gybe/*.yaml nor gybe/... "
+                  "in " CATALOG_FILE,
                   commit->commit);
     if (git_tree_entry_byname(tree, ".gybe.yml") != NULL)
         return err_hint(err, "rename .gybe.yml to .gybe.yaml and commit it");
     return err_hint(err, "commit a .gybe.yaml; what stands only in the working tree is not read");
 }
 
-bool repository_annotations(Repository *repository, const Commit *commit, Arena *arena,
-                            BlobFile **ret_files, size_t *ret_count, Err *err)
+// `.gybe.yaml` or `.gybe/*.yaml`; neither: none.
+static bool own_files(Repository *repository, const git_tree *tree, const Commit *commit,
+                      Arena *arena, BlobFile **ret_files, size_t *ret_count, Err *err)
 {
-    OWNED(tree_done) git_tree *tree = NULL;
-    if (!commit_tree(repository, commit, &tree, err))
-        return false;
     const git_tree_entry *single = git_tree_entry_byname(tree, ".gybe.yaml");
     const git_tree_entry *folder = git_tree_entry_byname(tree, ".gybe");
     BlobFile *files = NULL;
@@ -534,14 +556,95 @@ bool repository_annotations(Repository *repository, const Commit *commit, Arena 
         return err_set(err, ERR_INPUT,
                        "both .gybe.yaml and .gybe/*.yaml are in commit %.12s; keep one",
                        commit->commit);
-    if (single == NULL && count == 0)
-        return nothing_found(tree, commit, err);
     if (single != NULL) {
         files = arena_array(arena, BlobFile, 1);
         count = 1;
         if (!entry_read(repository, single, ".gybe.yaml", ANNOTATION_BYTES_MAX, arena, files, err))
             return false;
     }
+    *ret_files = files;
+    *ret_count = count;
+    return true;
+}
+
+// Its text; an empty one where it is none of our business.
+static bool catalog_text(Repository *repository, const git_tree *tree, bool needed, Arena *arena,
+                         BlobFile *ret_file, Err *err)
+{
+    const git_tree_entry *entry = git_tree_entry_byname(tree, CATALOG_FILE);
+    Err unfit = {0};
+    *ret_file = (BlobFile){.path = CATALOG_FILE, .text = ""};
+    if (entry == NULL)
+        return true;
+    if (entry_read(repository, entry, CATALOG_FILE, CATALOG_BYTES_MAX, arena, ret_file, &unfit))
+        return true;
+    *ret_file = (BlobFile){.path = CATALOG_FILE, .text = ""};
+    if (!needed && unfit.kind == ERR_INPUT) // others may use it as they like
+        return true;
+    *err = unfit;
+    return false;
+}
+
+static bool named_already(const BlobFile *files, size_t count, const char *path)
+{
+    for (size_t i = 0; i < count; i++)
+        if (files[i].document == 0 && strcmp(files[i].path, path) == 0)
+            return true;
+    return false;
+}
+
+static bool entity_add(Repository *repository, const Commit *commit, const BlobFile *catalog,
+                       const CatalogEntity *entity, Arena *arena, BlobFile *ret_file, Err *err)
+{
+    *ret_file = *catalog;
+    ret_file->document = entity->document;
+    return entity->config == NULL ||
+           repository_read(repository, commit, entity->config, ANNOTATION_BYTES_MAX, arena,
+                           ret_file, err) ||
+           err_note(err, CATALOG_FILE ":%d:%d: gybe/config", entity->line, entity->column);
+}
+
+// Adds what catalog-info.yaml asks for to the files of the other forms, of which there may be none.
+static bool catalog_add(Repository *repository, const git_tree *tree, const Commit *commit,
+                        Arena *arena, BlobFile **files, size_t *count, Err *err)
+{
+    BlobFile catalog;
+    CatalogEntity *entities = NULL;
+    size_t entity_count = 0;
+    size_t own = *count;
+    if (!catalog_text(repository, tree, own == 0, arena, &catalog, err) ||
+        !catalog_entities(arena, catalog.text, catalog.length, &entities, &entity_count, err))
+        return false;
+    if (own == 0)
+        *files = arena_array(arena, BlobFile, entity_count + 1);
+    for (size_t i = 0; i < entity_count; i++) {
+        const char *config = entities[i].config;
+        if (config != NULL && named_already(*files, *count, config))
+            continue;
+        if (own > 0)
+            return err_set(err, ERR_INPUT,
+                           "both %s and gybe/... in " CATALOG_FILE
+                           ":%d:%d are in commit %.12s; keep one",
+                           (*files)[0].path, entities[i].line, entities[i].column, commit->commit);
+        if (!entity_add(repository, commit, &catalog, &entities[i], arena, &(*files)[*count], err))
+            return false;
+        (*count)++;
+    }
+    return true;
+}
+
+bool repository_annotations(Repository *repository, const Commit *commit, Arena *arena,
+                            BlobFile **ret_files, size_t *ret_count, Err *err)
+{
+    OWNED(tree_done) git_tree *tree = NULL;
+    BlobFile *files = NULL;
+    size_t count = 0;
+    if (!commit_tree(repository, commit, &tree, err) ||
+        !own_files(repository, tree, commit, arena, &files, &count, err) ||
+        !catalog_add(repository, tree, commit, arena, &files, &count, err))
+        return false;
+    if (count == 0)
+        return nothing_found(tree, commit, err);
     *ret_files = files;
     *ret_count = count;
     return true;

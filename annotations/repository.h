@@ -1,6 +1,6 @@
 #pragma once
 // A service repository, read as blobs: no checkout, no symlinks followed, no submodules. Plain paths
-// and file:// are opened in place; https:// is fetched by a killable child with wall-clock, memory and
+// and file:// are opened in place; https:// and ssh:// are fetched by a killable child with wall-clock, memory and
 // disk limits. libgit2's only home.
 
 #include "runner/base/arena.h"
@@ -14,10 +14,12 @@
 typedef struct Repository Repository;
 
 typedef struct {
-    const char *location; // path or URL
-    const char *branch;   // what repository_resolve(NULL) means; NULL: HEAD
-    const char *username; // for https; NULL: none
-    Secret token;
+    const char *location;     // path or URL
+    const char *branch;       // what repository_resolve(NULL) means; NULL: HEAD
+    const char *username;     // for https, and for ssh where the address names none; NULL: none
+    Secret token;             // for https
+    Secret ssh_key;           // a private key's text, without a passphrase; for ssh
+    const char *known_hosts;  // path; for ssh
     int64_t size_limit_bytes; // 0: 1 GB
     int64_t fetch_timeout_ms; // 0: 5 min
 } RepositorySpec;
@@ -35,6 +37,7 @@ typedef struct {
     char blob[65]; // hex
     const char *text;
     size_t length;
+    int document; // of catalog-info.yaml, from 1: this entity is the annotation; 0: the whole file is
 } BlobFile;
 
 // A plain path may lie inside the repository; file:// names exactly its directory.
@@ -42,6 +45,8 @@ bool repository_open(const RepositorySpec *spec, Repository **ret_repository, Er
 void repository_close(Repository **repository);
 // The directory that a plain path or file:// address names; NULL: `location` is on another machine.
 char *repository_local_path(Arena *arena, const char *location);
+// Is it ssh://[USER@]HOST[:PORT]/PATH, without a password? ERR_INPUT.
+bool repository_ssh_address(const char *location, Err *err);
 // A branch, tag, hash or any revision expression that git rev-parse takes for a commit, except those
 // that search the history or the reflog. NULL: the head of the spec's branch (that branch, not a tag of
 // its name), or HEAD. The expression is not trusted.
@@ -59,8 +64,9 @@ bool repository_trailer(const Commit *commit, const char *key, const char *value
 // ERR_NOT_FOUND, or ERR_INPUT when it is no regular file or over `limit` bytes.
 bool repository_read(Repository *repository, const Commit *commit, const char *path, size_t limit,
                      Arena *arena, BlobFile *ret_file, Err *err);
-// The annotation files at `commit`: `.gybe.yaml`, or all of `.gybe/*.yaml` sorted; both: ERR_INPUT;
-// none: ERR_NOT_FOUND saying what was looked for.
+// The annotation files at `commit`: `.gybe.yaml`, or all of `.gybe/*.yaml` sorted, or what catalog-info.yaml
+// asks for (catalog.h). More than one of these forms: ERR_INPUT, except where catalog-info.yaml names
+// the very files of the other; none: ERR_NOT_FOUND saying what was looked for.
 bool repository_annotations(Repository *repository, const Commit *commit, Arena *arena,
                             BlobFile **ret_files, size_t *ret_count, Err *err);
 // The fetching child's main (`gybe stage fetch`, request on stdin). Exit code.

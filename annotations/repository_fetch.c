@@ -1,5 +1,7 @@
 #include "annotations/repository_fetch.h"
 
+#include "annotations/repository_ssh.h"
+
 #include "runner/base/cancel.h"
 #include "runner/base/clock.h"
 #include "runner/base/failpoint.h"
@@ -24,6 +26,7 @@ enum {
     LOOK_EVERY_MS = 200,
     REQUEST_MAX = 128 * 1024,
     ANSWER_MAX = 64 * 1024,
+    KNOWN_HOSTS_MAX = 1 << 20,
     PACK_OBJECTS_MAX = 20 * 1000 * 1000
 };
 #define DEFAULT_SIZE       (1LL << 30)
@@ -73,8 +76,9 @@ static char *request_text(const RepositorySpec *spec, const Fetch *fetch, Arena 
 {
     OWNED(json_done)
     json_t *request =
-        json_pack("{s:s, s:s, s:s*, s:s*, s:I, s:I}", "url", fetch->location, "dir", fetch->dir,
-                  "username", spec->username, "token", spec->token.reveal, "size",
+        json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s*, s:I, s:I}", "url", fetch->location, "dir",
+                  fetch->dir, "username", spec->username, "token", spec->token.reveal, "ssh_key",
+                  spec->ssh_key.reveal, "known_hosts", spec->known_hosts, "size",
                   (json_int_t)fetch->size, "timeout_ms", (json_int_t)fetch->timeout_ms);
     return json_text(arena, request);
 }
@@ -182,8 +186,10 @@ bool repository_fetch(const RepositorySpec *spec, Arena *arena, char **ret_dir, 
 // --- the child -------------------------------------------------------------------------------
 
 typedef struct {
-    const char *username, *token;
+    const char *username, *token, *ssh_key;
     bool asked;
+    const SshHost *host;
+    Err why; // what a callback refused; libgit2 has no place for it
 } Login;
 
 static int on_credentials(git_credential **ret, const char *url, const char *user, unsigned allowed,
@@ -191,23 +197,47 @@ static int on_credentials(git_credential **ret, const char *url, const char *use
 {
     (void)url;
     Login *login = payload;
+    const char *name = user != NULL ? user : login->username != NULL ? login->username : "git";
+    if (login->host != NULL && (allowed & GIT_CREDENTIAL_USERNAME) != 0)
+        return git_credential_username_new(ret, name);
+    unsigned ours =
+        login->host != NULL ? GIT_CREDENTIAL_SSH_KEY : GIT_CREDENTIAL_USERPASS_PLAINTEXT;
+    const char *secret = login->host != NULL ? login->ssh_key : login->token;
     // Asked a second time: what we have was refused.
-    if (login->token == NULL || login->asked || (allowed & GIT_CREDENTIAL_USERPASS_PLAINTEXT) == 0)
+    if (secret == NULL || login->asked || (allowed & ours) == 0)
         return GIT_EAUTH;
     login->asked = true;
-    const char *name = login->username != NULL ? login->username : user != NULL ? user : "git";
-    return git_credential_userpass_plaintext_new(ret, name, login->token);
+    if (login->host != NULL)
+        return git_credential_ssh_key_memory_new(ret, name, NULL, secret, NULL);
+    name = login->username != NULL ? login->username : name;
+    return git_credential_userpass_plaintext_new(ret, name, secret);
+}
+
+static int on_host_key(git_cert *certificate, int valid, const char *host, void *payload)
+{
+    (void)valid; // by a file of libgit2's choosing
+    (void)host;
+    Login *login = payload;
+    if (login->host == NULL || certificate->cert_type != GIT_CERT_HOSTKEY_LIBSSH2)
+        return GIT_PASSTHROUGH;
+    return repository_ssh_check(login->host, (const git_cert_hostkey *)certificate, &login->why)
+               ? 0
+               : GIT_ECERTIFICATE;
 }
 
 static bool network_error(const char *url, int rc, Err *err)
 {
     const git_error *last = git_error_last();
     const char *why = last != NULL && last->message != NULL ? last->message : "no reason was given";
-    bool refused = rc == GIT_EAUTH || strstr(why, "status code: 401") != NULL ||
+    bool refused = rc == GIT_EAUTH || strstr(why, "authenticate SSH") != NULL ||
+                   strstr(why, "status code: 401") != NULL ||
                    strstr(why, "status code: 403") != NULL;
     (void)err_set(err, ERR_REMOTE, "%s: cannot fetch: %s", url, why);
     if (refused)
-        return err_hint(err, "check auth.username and auth.token of the repository's entry");
+        return err_hint(err, strncmp(url, "ssh://", 6) == 0
+                                 ? "check the address's user and auth.sshKey of the repository's "
+                                   "entry: a private key that the host knows, without passphrase"
+                                 : "check auth.username and auth.token of the repository's entry");
     if (rc == GIT_ECERTIFICATE)
         return err_hint(err, "the server's certificate is not trusted here; SSL_CERT_FILE may name "
                              "a file with the authority's certificate");
@@ -228,6 +258,7 @@ static bool mirror_fetch(git_remote *remote, const char *url, Login *login, Err 
     options.download_tags = GIT_REMOTE_DOWNLOAD_TAGS_ALL;
     options.follow_redirects = GIT_REMOTE_REDIRECT_NONE;
     options.callbacks.credentials = on_credentials;
+    options.callbacks.certificate_check = on_host_key;
     options.callbacks.payload = login;
     options.proxy_opts.type = GIT_PROXY_AUTO;
     char heads[] = "+refs/heads/*:refs/heads/*";
@@ -236,6 +267,10 @@ static bool mirror_fetch(git_remote *remote, const char *url, Login *login, Err 
     if (!FAILPOINT("repository_fetch.fetch.before", err))
         return false;
     int rc = git_remote_fetch(remote, &refspecs, &options, NULL);
+    if (rc != 0 && login->why.kind != ERR_NONE) {
+        *err = login->why;
+        return err_note(err, "%s: cannot fetch", url);
+    }
     return rc == 0 ? FAILPOINT("repository_fetch.fetch.after", err) : network_error(url, rc, err);
 }
 
@@ -249,11 +284,13 @@ static void repository_done(git_repository **repository)
     git_repository_free(*repository);
 }
 
-static bool git_mirror(const json_t *request, Err *err)
+static bool git_mirror(const json_t *request, const SshHost *host, Err *err)
 {
     const char *url = json_get_string(request, "url", "");
     Login login = {.username = json_get_string(request, "username", NULL),
-                   .token = json_get_string(request, "token", NULL)};
+                   .token = json_get_string(request, "token", NULL),
+                   .ssh_key = json_get_string(request, "ssh_key", NULL),
+                   .host = host};
     OWNED(repository_done) git_repository *repository = NULL;
     OWNED(remote_done) git_remote *remote = NULL;
     if (git_repository_init(&repository, json_get_string(request, "dir", ""), 1) != 0 ||
@@ -295,6 +332,31 @@ static void authorities_set(void)
         (void)git_libgit2_opts(GIT_OPT_SET_SSL_CERT_LOCATIONS, file, dir);
 }
 
+// libgit2 asks a host for a key of the type that ~/.ssh/known_hosts has, and the library beneath it would
+// ask for another one than ours: it is shown our file there.
+static bool host_prepare(const json_t *request, Arena *arena, SshHost *ret_host, Err *err)
+{
+    const char *url = json_get_string(request, "url", "");
+    const char *home = arena_printf(arena, "%s/home", json_get_string(request, "dir", ""));
+    const char *below = arena_printf(arena, "%s/.ssh", home);
+    const char *user = NULL;
+    char *text = NULL;
+    SshHost host = {0};
+    if (!repository_ssh_parse(url, arena, &host, &user, err))
+        return false;
+    host.file = json_get_string(request, "known_hosts", "");
+    if (!file_read(arena, host.file, KNOWN_HOSTS_MAX, &text, NULL, err))
+        return err_note(err, "%s: auth.knownHosts", url);
+    host.text = text = arena_printf(arena, "%s\n", text);
+    if (!repository_ssh_check(&host, NULL, err) || !file_make_dirs(below, 0700, err) ||
+        !file_write_atomic(arena_printf(arena, "%s/known_hosts", below), text, strlen(text), 0600,
+                           err))
+        return err_note(err, "%s", url);
+    (void)setenv("HOME", home, 1);
+    *ret_host = host;
+    return true;
+}
+
 static bool request_read(Arena *arena, json_t **ret_request, Err *err)
 {
     char *text = arena_alloc(arena, REQUEST_MAX);
@@ -323,13 +385,19 @@ static int fetch_main(void)
     OWNED(arena_done) Arena arena = {0};
     OWNED(json_done) json_t *request = NULL;
     Err err = {0};
-    if (request_read(&arena, &request, &err)) {
+    SshHost host = {0};
+    bool ready = request_read(&arena, &request, &err);
+    bool ssh = ready && strncmp(json_get_string(request, "url", ""), "ssh://", 6) == 0;
+    if (ready && (!ssh || host_prepare(request, &arena, &host, &err))) {
         limits_set(request);
         repository_library_start();
+        if (ssh) // 1.5 looks there, later ones in HOME
+            (void)git_libgit2_opts(GIT_OPT_SET_SEARCH_PATH, GIT_CONFIG_LEVEL_GLOBAL,
+                                   getenv("HOME"));
         authorities_set();
         (void)git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECT_SIZE,
                                (size_t)json_get_int(request, "size", DEFAULT_SIZE));
-        if (git_mirror(request, &err))
+        if (git_mirror(request, ssh ? &host : NULL, &err))
             return 0;
     }
     OWNED(json_done) json_t *answer = json_from_err(&err);

@@ -156,15 +156,20 @@ static bool pair_read(Reader *reader, const yaml_event_t *first, YamlNode *mappi
     return true;
 }
 
+static void item_put(Arena *arena, YamlNode *sequence, YamlNode *item)
+{
+    if ((sequence->count & (sequence->count - 1)) == 0)
+        items_grow(arena, &sequence->values, sequence->count,
+                   sequence->count == 0 ? 1 : sequence->count * 2);
+    sequence->values[sequence->count++] = item;
+}
+
 static bool item_read(Reader *reader, const yaml_event_t *first, YamlNode *sequence, Err *err)
 {
     YamlNode *item = NULL;
     if (!node_read(reader, first, &item, err))
         return false;
-    if ((sequence->count & (sequence->count - 1)) == 0)
-        items_grow(reader->arena, &sequence->values, sequence->count,
-                   sequence->count == 0 ? 1 : sequence->count * 2);
-    sequence->values[sequence->count++] = item;
+    item_put(reader->arena, sequence, item);
     return true;
 }
 
@@ -275,28 +280,77 @@ static bool bytes_fit(const Reader *reader, const char *text, size_t length, Err
     return refuse(reader, &start, "a NUL character is not allowed", err);
 }
 
+static bool reader_start(Reader *reader, Err *err)
+{
+    if (!yaml_parser_initialize(&reader->parser))
+        return err_set(err, ERR_INTERNAL, "the YAML parser does not start");
+    if (!bytes_fit(reader, reader->text, reader->length, err))
+        return false;
+    // libyaml would count it as a column
+    if (reader->length >= 3 && memcmp(reader->text, "\xef\xbb\xbf", 3) == 0) {
+        reader->text += 3;
+        reader->length -= 3;
+    }
+    yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&reader->parser, (const unsigned char *)reader->text,
+                                 reader->length);
+    return true;
+}
+
 bool yaml_parse_within(Arena *arena, const char *name, const char *text, size_t length,
                        YamlLimits limits, YamlNode **ret_document, Err *err)
 {
     OWNED(parser_done)
     Reader reader = {
         .arena = arena, .name = name, .text = text, .length = length, .limits = limits};
-    if (!yaml_parser_initialize(&reader.parser))
-        return err_set(err, ERR_INTERNAL, "the YAML parser does not start");
-    if (!bytes_fit(&reader, text, length, err))
+    if (!reader_start(&reader, err))
         return false;
-    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { // libyaml would count it as a column
-        reader.text = text += 3;
-        reader.length = length -= 3;
-    }
-    yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&reader.parser, (const unsigned char *)text, length);
     OWNED(event_done) yaml_event_t event = {0};
     YamlNode *document = NULL;
     if (!document_start(&reader, &event, err) || !node_read(&reader, &event, &document, err) ||
         !document_end(&reader, err))
         return false;
     *ret_document = document;
+    return true;
+}
+
+// The next document's node; NULL at the end of the text.
+static bool document_next(Reader *reader, YamlNode **ret_document, Err *err)
+{
+    *ret_document = NULL;
+    for (;;) {
+        OWNED(event_done) yaml_event_t event = {0};
+        if (!event_next(reader, &event, err))
+            return false;
+        if (event.type == YAML_STREAM_END_EVENT)
+            return true;
+        if (event.type == YAML_DOCUMENT_START_EVENT && !directives_fit(reader, &event, err))
+            return false;
+        if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT &&
+            event.type != YAML_DOCUMENT_END_EVENT)
+            return node_read(reader, &event, ret_document, err);
+    }
+}
+
+bool yaml_parse_all(Arena *arena, const char *name, const char *text, size_t length,
+                    YamlLimits limits, YamlNode ***ret_documents, size_t *ret_count, Err *err)
+{
+    OWNED(parser_done)
+    Reader reader = {
+        .arena = arena, .name = name, .text = text, .length = length, .limits = limits};
+    YamlNode list = {.type = YAML_SEQUENCE};
+    if (!reader_start(&reader, err))
+        return false;
+    for (;;) {
+        YamlNode *document = NULL;
+        if (!document_next(&reader, &document, err))
+            return false;
+        if (document == NULL)
+            break;
+        item_put(arena, &list, document);
+    }
+    *ret_documents = list.values;
+    *ret_count = list.count;
     return true;
 }
 

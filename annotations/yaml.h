@@ -46,5 +46,8 @@ bool yaml_parse(Arena *arena, const char *name, const char *text, size_t length,
 // For files that are trusted more and may be larger than an annotation.
 bool yaml_parse_within(Arena *arena, const char *name, const char *text, size_t length,
                        YamlLimits limits, YamlNode **ret_document, Err *err);
+// All documents of the text; an empty one is a scalar that means nothing.
+bool yaml_parse_all(Arena *arena, const char *name, const char *text, size_t length,
+                    YamlLimits limits, YamlNode ***ret_documents, size_t *ret_count, Err *err);
 const YamlNode *yaml_get(const YamlNode *mapping, const char *key); // NULL when absent
 YamlMeaning yaml_meaning(const YamlNode *scalar);

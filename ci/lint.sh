@@ -77,6 +77,7 @@ check_header_homes() {
     'libpq-fe|^(stage/postgres/|runner/base/sql_postgres\.c)'
     'sqlite3|^runner/base/sql_sqlite\.c'
     'curl/curl|^runner/base/http\.c'
+    'libssh2|^annotations/repository_ssh\.c'
     'git2|^annotations/repository[a-z_]*\.[ch]'
     'microhttpd|^webhooks/server\.c'
     'yaml|^annotations/yaml\.c'

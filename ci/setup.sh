@@ -6,11 +6,10 @@ set -euo pipefail
 packages=(
   build-essential cmake ninja-build pkg-config clang clang-tidy clang-format cppcheck pmccabe shellcheck
   libclang-rt-14-dev universal-ctags
-  libpq-dev libjansson-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev libgit2-dev libyaml-dev
-  libmicrohttpd-dev
-  libcmocka-dev
+  libpq-dev libjansson-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev libgit2-dev libssh2-1-dev libyaml-dev
+  libmicrohttpd-dev libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
-  git python3 python3-jsonschema python3-yaml openssl ca-certificates
+  git openssh-server openssh-client python3 python3-jsonschema python3-yaml openssl ca-certificates
   mandoc zsh
 )
 
@@ -74,6 +73,11 @@ attempt install_packages "${missing[@]}"
 case " ${missing[*]} " in
 *" pgbouncer "*)
   if [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --quiet pgbouncer || true; fi
+  ;;
+esac
+case " ${missing[*]} " in
+*" openssh-server "*)
+  if [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --quiet ssh.service ssh.socket || true; fi
   ;;
 esac
 rm -f "$log"

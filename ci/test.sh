@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds with ASan and UBSan, runs every test; then, as one more each, those of what
-# has threads under TSan, and ci/lint.sh.
-#   --fast      only what fits into five minutes: no slow integration tests, no TSan, no lint
+# has threads under TSan, a short ci/fuzz.sh, and ci/lint.sh.
+#   --fast      only what fits into five minutes: no slow integration tests, no TSan, no lint, no fuzzing
 #   --no-setup  installs nothing
 #   --filter R  only tests whose name matches R
 # The last line is `N passed, N failed`; exit 0 only if all ran and passed. Logs stay in build/asan/logs.
@@ -99,6 +99,13 @@ if [ "$fast" = no ] && [ -z "$filter" ]; then
     failed=$((failed + 1))
     echo "---- the tests of what has threads failed under TSan; whole log: $logs/threaded.log"
     tail -n 60 "$logs/threaded.log"
+  fi
+  if ci/fuzz.sh --runs 20000 --fresh --no-setup >"$logs/fuzz.log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "---- fuzzing found something; whole log: $logs/fuzz.log"
+    tail -n 60 "$logs/fuzz.log"
   fi
   if ci/lint.sh >"$logs/lint.log" 2>&1; then
     passed=$((passed + 1))

@@ -1,6 +1,7 @@
 #include "runner/annotated.h"
 
-#include <stdio.h>
+#include "annotations/catalog.h"
+
 #include <string.h>
 
 enum { WORKLOAD_MAX_BYTES = 64 * 1024 };
@@ -17,38 +18,27 @@ RepositorySpec annotated_spec(const Settings *settings, const SettingsRepository
     spec.branch = entry->branch;
     spec.username = entry->auth_username;
     spec.token = entry->auth_token;
+    spec.ssh_key = entry->auth_ssh_key;
+    spec.known_hosts = entry->auth_known_hosts;
     return spec;
 }
 
 bool annotated_read(Arena *arena, const BlobFile *file, YamlNode **ret_document,
                     Migration *ret_migration, Problems *problems)
 {
-    Err syntax = {0};
-    if (yaml_parse(arena, file->path, file->text, file->length, ret_document, &syntax)) {
-        migration_read(arena, *ret_document, ret_migration, problems);
-        return problems->count == 0;
-    }
-    // "FILE:LINE:COLUMN: what"
-    size_t length = strlen(file->path);
-    int line = 1, column = 1, used = 0;
-    const char *what = syntax.message;
-    if (strncmp(what, file->path, length) == 0 &&
-        sscanf(what + length, ":%d:%d: %n", &line, &column, &used) == 2 && used > 0)
-        what += length + (size_t)used;
-    problem_add(problems, line, column, "", "%s", what);
-    return false;
+    YamlNode *document = annotation_document(arena, file, problems);
+    if (document == NULL)
+        return false;
+    *ret_document = document;
+    migration_read(arena, document, ret_migration, problems);
+    return problems->count == 0;
 }
 
 const char *annotated_name(Arena *arena, const BlobFile *file)
 {
-    Err ignored = {0};
-    YamlNode *document = NULL;
-    if (!yaml_parse(arena, file->path, file->text, file->length, &document, &ignored) ||
-        document->type != YAML_MAPPING)
-        return "";
-    const YamlNode *metadata = yaml_get(document, "metadata");
-    const YamlNode *name =
-        metadata != NULL && metadata->type == YAML_MAPPING ? yaml_get(metadata, "name") : NULL;
+    Problems ignored = problems_init(arena, file->path);
+    const YamlNode *document = annotation_document(arena, file, &ignored);
+    const YamlNode *name = yaml_get(yaml_get(document, "metadata"), "name");
     return name != NULL && name->type == YAML_SCALAR ? name->text : "";
 }
 

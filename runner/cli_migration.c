@@ -2,6 +2,8 @@
 
 #include "runner/cli_target.h"
 
+#include "annotations/catalog.h"
+
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 #include "runner/settings_keys.h"
 
 #include "runner/base/json.h"
+#include "annotations/repository.h"
 #include "runner/base/units.h"
 
 #include <arpa/inet.h>
@@ -95,12 +96,36 @@ static bool repository_exists(const Settings *settings, const char *name)
     return false;
 }
 
+// Each kind of address is opened by keys of its own; the others would be trusted in vain.
+static void check_login(const FileCheck *check, size_t i, bool ssh)
+{
+    const SettingsRepository *repository = &check->settings->repositories[i];
+    const YamlNode *node = item_node(check, "repositories", i, "auth", 0);
+    const char *path = item_path(check, "repositories", i, "auth");
+    bool keys = repository->auth_ssh_key.reveal != NULL || repository->auth_known_hosts != NULL;
+    Arena *arena = check->problems->arena;
+    Err err = {0};
+    if (!ssh && keys)
+        file_refuse(check, node, path, "sshKey and knownHosts are for ssh:// addresses");
+    if (ssh && !repository_ssh_address(repository->url, &err))
+        file_refuse(check, item_node(check, "repositories", i, "url", 0),
+                    item_path(check, "repositories", i, "url"), "%s; %s",
+                    arena_strdup(arena, err.message), arena_strdup(arena, err.hint));
+    if (ssh && repository->auth_token.reveal != NULL)
+        file_refuse(check, node, path, "token is for https:// addresses");
+    if (ssh && repository->auth_ssh_key.reveal == NULL)
+        file_refuse(check, node, path, "missing key \"sshKey\" (or \"sshKeyFrom\") for ssh://");
+    if (ssh && repository->auth_known_hosts == NULL)
+        file_refuse(check, node, path,
+                    "missing key \"knownHosts\" for ssh://: the host's key must be known");
+}
+
 // The address stands in pages and messages; what opens it does not belong there.
 static void check_url(const FileCheck *check, size_t i)
 {
     const char *url = check->settings->repositories[i].url;
     const char *scheme = strstr(url, "://");
-    bool ssh = strncmp(url, "ssh://", 6) == 0 || strncmp(url, "git+ssh://", 10) == 0;
+    bool ssh = strncmp(url, "ssh://", 6) == 0;
     const YamlNode *node = item_node(check, "repositories", i, "url", 0);
     const char *path = item_path(check, "repositories", i, "url");
     if (scheme == NULL)
@@ -111,6 +136,8 @@ static void check_url(const FileCheck *check, size_t i)
                     (int)(scheme - url), url);
     else if (!ssh && memchr(scheme + 3, '@', strcspn(scheme + 3, "/?#")) != NULL)
         file_refuse(check, node, path, "must not hold a user or password: put them under `auth`");
+    else
+        check_login(check, i, ssh);
 }
 
 static void check_repositories(const FileCheck *check)

@@ -49,6 +49,23 @@ bool spool_held(const Spool *spool)
     return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
+size_t spool_lines(const char *text, size_t length, json_t **lines, size_t most, size_t *ret_count)
+{
+    const char *at = text;
+    size_t count = 0;
+    while (count < most) {
+        const char *newline = memchr(at, '\n', (size_t)(text + length - at));
+        if (newline == NULL)
+            break;
+        Err unreadable = {0};
+        if (json_parse("spool", at, (size_t)(newline - at), &lines[count], &unreadable))
+            count++;
+        at = newline + 1;
+    }
+    *ret_count = count;
+    return (size_t)(at - text);
+}
+
 bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret_lines,
                 size_t *ret_count, Err *err)
 {
@@ -70,20 +87,11 @@ bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret
         return err_errno(err, errno, "cannot read the spool %s", spool->path);
     json_t **lines = arena_array(arena, json_t *, LINES_MAX);
     size_t count = 0;
-    char *at = text;
-    while (count < LINES_MAX) {
-        char *newline = memchr(at, '\n', (size_t)(text + length - at));
-        if (newline == NULL)
-            break;
-        Err unreadable = {0};
-        if (json_parse("spool", at, (size_t)(newline - at), &lines[count], &unreadable))
-            count++;
-        at = newline + 1;
-    }
-    if (at == text && length == READ_MAX)
+    size_t taken = spool_lines(text, (size_t)length, lines, LINES_MAX, &count);
+    if (taken == 0 && length == READ_MAX)
         return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path,
                        READ_MAX);
-    *offset += at - text;
+    *offset += (int64_t)taken;
     *ret_lines = lines;
     *ret_count = count;
     return true;

@@ -21,5 +21,7 @@ bool spool_held(const Spool *spool); // a stage holds the lock
 // JSON is passed over. An incomplete last line is left for later. No file: no line.
 bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret_lines,
                 size_t *ret_count, Err *err);
+// The whole lines of a text, at most `most` that are JSON; returns the bytes they took. New references.
+size_t spool_lines(const char *text, size_t length, json_t **lines, size_t most, size_t *ret_count);
 // Waits for the file to grow, a stop to be asked for, or the time to pass.
 void spool_wait(const Spool *spool, int timeout_ms);

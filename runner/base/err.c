@@ -1,5 +1,8 @@
 #include "runner/base/err.h"
 
+#include "runner/base/arena.h"
+#include "runner/base/secret.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,13 +33,25 @@ int err_exit_code(const Err *err)
     return err->exit_code != 0 ? err->exit_code : err_policy(err->kind)->exit_code;
 }
 
+// Masked first and cut then: the beginning of a secret is one too.
+static void text_put(char *to, size_t size, const char *format, va_list args)
+{
+    OWNED(arena_done) Arena arena = {0};
+    size_t length = 0;
+    const char *text = arena_vprintf(&arena, format, args);
+    text = secret_mask(&arena, text, strlen(text), &length);
+    size_t kept = length < size - 1 ? length : size - 1;
+    memcpy(to, text, kept);
+    to[kept] = '\0';
+}
+
 bool(err_set)(Err *err, ErrKind kind, const char *format, ...)
 {
     if (err->kind != ERR_NONE)
         return false;
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(err->message, sizeof err->message, format, args);
+    text_put(err->message, sizeof err->message, format, args);
     va_end(args);
     err->kind = kind;
     return false;
@@ -47,7 +62,7 @@ bool(err_note)(Err *err, const char *format, ...)
     char context[512];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(context, sizeof context - 2, format, args);
+    text_put(context, sizeof context - 2, format, args);
     va_end(args);
     size_t length = strlen(context);
     context[length++] = ':';
@@ -67,7 +82,7 @@ bool(err_hint)(Err *err, const char *format, ...)
         return false;
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(err->hint, sizeof err->hint, format, args);
+    text_put(err->hint, sizeof err->hint, format, args);
     va_end(args);
     return false;
 }
@@ -97,7 +112,7 @@ bool(err_errno)(Err *err, int number, const char *format, ...)
     char text[1024];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
+    text_put(text, sizeof text, format, args);
     va_end(args);
     return err_set(err, kind_of_errno(number), "%s: %s", text, strerror(number));
 }

@@ -68,12 +68,6 @@ static json_t *masked_copy(Arena *arena, const json_t *value)
     return copy;
 }
 
-static bool is_masked(Arena *arena, const char *text)
-{
-    size_t length = 0;
-    return secret_mask(arena, text, strlen(text), &length) != text;
-}
-
 // In one write where the file takes it whole.
 static bool line_put(const char *at, size_t left, Err *err)
 {
@@ -108,14 +102,10 @@ static void line_stamp(json_t *line, const char *kind)
 bool log_line(const char *kind, json_t *line, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
+    OWNED(json_done) json_t *masked = masked_copy(&arena, line);
+    line_stamp(masked, kind);
     line_stamp(line, kind);
-    const char *text = json_text(&arena, line);
-    if (is_masked(&arena, text)) {
-        OWNED(json_done) json_t *masked = masked_copy(&arena, line);
-        line_stamp(masked, kind);
-        text = json_text(&arena, masked);
-    }
-    text = arena_printf(&arena, "%s\n", text);
+    const char *text = arena_printf(&arena, "%s\n", json_text(&arena, masked));
     return line_put(text, strlen(text), err);
 }
 

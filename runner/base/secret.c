@@ -1,6 +1,7 @@
 #include "runner/base/secret.h"
 
 #include "runner/base/buf.h"
+#include "runner/base/crypto.h"
 
 #include <ctype.h>
 #include <pthread.h>
@@ -8,27 +9,64 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORTEST_MASKED = 6, NEEDLES_MAX = 1024, MASKED_LINE_MAX = 64 << 20 };
+enum { SHORTEST_MASKED = 6, HEADS = 1 << 16, GROW = 256 };
+
+typedef struct {
+    char *text;
+    size_t length;
+    size_t next; // of those that begin with the same two bytes; 0: none
+} Needle;
 
 // Every spelling of every secret of this process, for as long as it lives: a log line may quote one
-// long after the arena that held it is gone.
-static char *needles[NEEDLES_MAX];
+// long after the arena that held it is gone. Counted from 1; found by their first two bytes, as a line is
+// looked through once, however many there are.
+static Needle *needles;
 static size_t needle_count;
+static size_t heads[HEADS];
+static char **env_names;
+static size_t env_count;
 static pthread_mutex_t needles_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static size_t *head_of(const char *text)
+{
+    return &heads[(unsigned char)text[0] << 8 | (unsigned char)text[1]];
+}
+
+static void *grown(void *items, size_t count, size_t size)
+{
+    if (count % GROW != 0)
+        return items;
+    void *larger = realloc(items, (count + GROW) * size);
+    if (larger == NULL)
+        abort();
+    return larger;
+}
+
+static char *copy_of(const char *text)
+{
+    char *copy = strdup(text);
+    if (copy == NULL)
+        abort();
+    return copy;
+}
+
+static bool needle_known(const char *text)
+{
+    for (size_t i = *head_of(text); i != 0; i = needles[i - 1].next)
+        if (strcmp(needles[i - 1].text, text) == 0)
+            return true;
+    return false;
+}
 
 static void needle_add(const char *text)
 {
     if (strlen(text) < SHORTEST_MASKED)
         return;
     (void)pthread_mutex_lock(&needles_lock);
-    bool known = needle_count == NEEDLES_MAX;
-    for (size_t i = 0; i < needle_count && !known; i++)
-        known = strcmp(needles[i], text) == 0;
-    if (!known) {
-        needles[needle_count] = strdup(text);
-        if (needles[needle_count] == NULL)
-            abort();
-        needle_count++;
+    if (!needle_known(text)) {
+        needles = grown(needles, needle_count, sizeof *needles);
+        needles[needle_count++] = (Needle){copy_of(text), strlen(text), *head_of(text)};
+        *head_of(text) = needle_count;
     }
     (void)pthread_mutex_unlock(&needles_lock);
 }
@@ -50,14 +88,47 @@ static const char *spelled_json(Arena *arena, const char *text)
     return buf.text;
 }
 
-static const char *spelled_percent(Arena *arena, const char *text, const char *byte_format)
+// As encoders write that keep to ASCII.
+static const char *spelled_json_ascii(Arena *arena, const char *text, const char *unit_format)
+{
+    Buf buf = buf_init(arena, strlen(text) * 12 + 1);
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        int more = *c >= 0xf0 ? 3 : *c >= 0xe0 ? 2 : *c >= 0xc0 ? 1 : 0;
+        unsigned point = more == 0 ? *c : *c & (0x3fU >> more);
+        for (; more > 0 && (c[1] & 0xc0) == 0x80; more--)
+            point = point << 6 | (*++c & 0x3f);
+        if (point >= 0x10000)
+            (void)buf_printf(&buf, unit_format, 0xd7c0 + (point >> 10));
+        if (point >= 0x7f)
+            (void)buf_printf(&buf, unit_format,
+                             point >= 0x10000 ? 0xdc00 + (point & 0x3ff) : point);
+        else
+            (void)buf_puts(&buf, spelled_json(arena, (char[]){(char)point, '\0'}));
+    }
+    return buf.text;
+}
+
+static const char *spelled_percent(Arena *arena, const char *text, const char *byte_format,
+                                   const char *kept)
 {
     Buf buf = buf_init(arena, strlen(text) * 3 + 1);
     for (const char *c = text; *c != '\0'; c++) {
-        if (isalnum((unsigned char)*c) || strchr("-._~", *c) != NULL)
+        if (isalnum((unsigned char)*c) || strchr(kept, *c) != NULL)
             (void)buf_add(&buf, c, 1);
         else
             (void)buf_printf(&buf, byte_format, (unsigned char)*c);
+    }
+    return buf.text;
+}
+
+// Each character of `escaped` preceded by itself or, where given, by `by`.
+static const char *spelled_escaped(Arena *arena, const char *text, const char *escaped, char by)
+{
+    Buf buf = buf_init(arena, strlen(text) * 2 + 1);
+    for (const char *c = text; *c != '\0'; c++) {
+        if (strchr(escaped, *c) != NULL)
+            (void)buf_add(&buf, by != '\0' ? &by : c, 1);
+        (void)buf_add(&buf, c, 1);
     }
     return buf.text;
 }
@@ -79,12 +150,48 @@ static const char *percent_decoded(Arena *arena, const char *text)
     return out;
 }
 
+// What base64 makes of it wherever it begins, without the characters that depend on its neighbours: a
+// token stands behind "user:" in an authorization header.
+static void needle_add_base64(Arena *arena, const char *text)
+{
+    size_t length = strlen(text);
+    for (size_t before = 0; before < 3; before++) {
+        char *padded = arena_alloc(arena, before + length + 1);
+        memset(padded, 'x', before);
+        memcpy(padded + before, text, length);
+        char *coded = crypto_base64(arena, padded, before + length);
+        size_t first = (before * 8 + 5) / 6;
+        coded[(before + length) * 8 / 6] = '\0';
+        needle_add(coded + first);
+        for (char *c = coded; *c != '\0'; c++)
+            *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+        needle_add(coded + first);
+    }
+}
+
 static void needle_add_spellings(Arena *arena, const char *text)
 {
-    needle_add(text);
-    needle_add(spelled_json(arena, text));
-    needle_add(spelled_percent(arena, text, "%%%02X"));
-    needle_add(spelled_percent(arena, text, "%%%02x"));
+    static const char unreserved[] = "-._~";
+    if (strlen(text) < SHORTEST_MASKED)
+        return;
+    const char *conninfo = spelled_escaped(arena, text, "'\\", '\\');
+    const char *quoted[] = {text,
+                            conninfo,
+                            spelled_escaped(arena, text, "'", '\0'),
+                            spelled_escaped(arena, text, "'\\", '\0'),
+                            spelled_escaped(arena, conninfo, "'", '\0'),
+                            spelled_escaped(arena, conninfo, "'\\", '\0')};
+    for (size_t i = 0; i < ARRAY_LEN(quoted); i++) {
+        needle_add(quoted[i]);
+        needle_add(spelled_json(arena, quoted[i]));
+        needle_add(spelled_json_ascii(arena, quoted[i], "\\u%04X"));
+        needle_add(spelled_json_ascii(arena, quoted[i], "\\u%04x"));
+        needle_add(spelled_escaped(arena, spelled_json(arena, quoted[i]), "/", '\\'));
+    }
+    needle_add(spelled_percent(arena, text, "%%%02X", unreserved));
+    needle_add(spelled_percent(arena, text, "%%%02x", unreserved));
+    needle_add(spelled_percent(arena, text, "%%%02X", "-._~!'()*"));
+    needle_add_base64(arena, text);
 }
 
 static void password_register(Arena *arena, const char *text, size_t length)
@@ -94,16 +201,39 @@ static void password_register(Arena *arena, const char *text, size_t length)
     needle_add_spellings(arena, percent_decoded(arena, password));
 }
 
-// The value of password= in a conninfo text or a URI's query.
+// A value of a connection string as libpq reads it: quoted by ' or ended by white space, \ before any
+// character.
+static const char *conninfo_value(Arena *arena, const char *text)
+{
+    char *value = arena_alloc(arena, strlen(text) + 1);
+    size_t used = 0;
+    bool quoted = *text == '\'';
+    for (text += quoted ? 1 : 0; *text != '\0'; text++) {
+        if (quoted ? *text == '\'' : isspace((unsigned char)*text))
+            break;
+        text += *text == '\\' && text[1] != '\0' ? 1 : 0;
+        value[used++] = *text;
+    }
+    return value;
+}
+
+// Each value of password= (and sslpassword=) in a connection string or a URI's query.
 static void password_key_register(Arena *arena, const char *text)
 {
-    const char *at = strstr(text, "password=");
-    if (at == NULL)
-        return;
-    at += strlen("password=");
-    bool quoted = *at == '\'';
-    at += quoted ? 1 : 0;
-    password_register(arena, at, strcspn(at, quoted ? "'" : "& \t\n"));
+    static const char key[] = "password";
+    bool uri = strstr(text, "://") != NULL;
+    for (const char *at = strstr(text, key); at != NULL; at = strstr(at, key)) {
+        at += sizeof key - 1;
+        at += uri ? 0 : strspn(at, " \t\r\n");
+        if (*at != '=')
+            continue;
+        at++;
+        at += uri ? 0 : strspn(at, " \t\r\n");
+        if (uri)
+            password_register(arena, at, strcspn(at, "&"));
+        else
+            needle_add_spellings(arena, conninfo_value(arena, at));
+    }
 }
 
 // The password of scheme://user:password@host, as written and decoded. libpq ends it at the first @,
@@ -128,9 +258,10 @@ Secret secret_make(Arena *arena, const char *value)
 {
     if (value == NULL)
         return (Secret){0};
-    needle_add_spellings(arena, value);
-    uri_password_register(arena, value);
-    password_key_register(arena, value);
+    OWNED(arena_done) Arena scratch = {0};
+    needle_add_spellings(&scratch, value);
+    uri_password_register(&scratch, value);
+    password_key_register(&scratch, value);
     return (Secret){.reveal = arena_strdup(arena, value)};
 }
 
@@ -138,29 +269,43 @@ Secret secret_make(Arena *arena, const char *value)
 static size_t needle_match(const char *at, size_t left)
 {
     size_t longest = 0;
-    for (size_t i = 0; i < needle_count; i++) {
-        size_t length = strlen(needles[i]);
-        if (length > longest && length <= left && memcmp(at, needles[i], length) == 0)
-            longest = length;
+    for (size_t i = left >= 2 ? *head_of(at) : 0; i != 0; i = needles[i - 1].next) {
+        const Needle *needle = &needles[i - 1];
+        if (needle->length > longest && needle->length <= left &&
+            memcmp(at, needle->text, needle->length) == 0)
+            longest = needle->length;
     }
     return longest;
+}
+
+// `text` from its first secret on. What several secrets cover together is one gap: where two overlap, the
+// rest of the second must not stay.
+static void mask_from(Buf *buf, const char *text, size_t length, size_t first)
+{
+    size_t until = 0;
+    (void)buf_add(buf, text, first);
+    for (size_t i = first; i < length; i++) {
+        size_t skip = needle_match(text + i, length - i);
+        bool inside = i < until;
+        if (skip > 0 && !inside)
+            (void)buf_puts(buf, "***");
+        until = i + skip > until ? i + skip : until;
+        if (skip == 0 && !inside)
+            (void)buf_add(buf, text + i, 1);
+    }
 }
 
 const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length)
 {
     (void)pthread_mutex_lock(&needles_lock);
-    bool found = false;
-    for (size_t i = 0; i < needle_count && !found; i++)
-        found = memmem(text, length, needles[i], strlen(needles[i])) != NULL;
+    size_t first = 0;
+    while (first < length && needle_match(text + first, length - first) == 0)
+        first++;
     const char *masked = text;
     *ret_length = length;
-    if (found) {
-        Buf buf = buf_init(arena, MASKED_LINE_MAX);
-        for (size_t i = 0; i < length;) {
-            size_t skip = needle_match(text + i, length - i);
-            (void)buf_add(&buf, skip > 0 ? "***" : text + i, skip > 0 ? 3 : 1);
-            i += skip > 0 ? skip : 1;
-        }
+    if (first < length) {
+        Buf buf = buf_init(arena, length + 1); // no secret is shorter than what stands for it
+        mask_from(&buf, text, length, first);
         masked = buf.text;
         *ret_length = buf.length;
     }
@@ -168,11 +313,43 @@ const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *r
     return masked;
 }
 
+void secret_env_add(const char *name)
+{
+    (void)pthread_mutex_lock(&needles_lock);
+    bool known = false;
+    for (size_t i = 0; i < env_count && !known; i++)
+        known = strcmp(env_names[i], name) == 0;
+    if (!known) {
+        env_names = grown(env_names, env_count, sizeof *env_names);
+        env_names[env_count++] = copy_of(name);
+    }
+    (void)pthread_mutex_unlock(&needles_lock);
+}
+
+bool secret_env_is(const char *entry)
+{
+    size_t length = strcspn(entry, "=");
+    bool found = false;
+    (void)pthread_mutex_lock(&needles_lock);
+    for (size_t i = 0; i < env_count && !found; i++)
+        found = strlen(env_names[i]) == length && memcmp(env_names[i], entry, length) == 0;
+    (void)pthread_mutex_unlock(&needles_lock);
+    return found;
+}
+
 void secret_forget_all(void)
 {
     (void)pthread_mutex_lock(&needles_lock);
-    for (size_t i = 0; i < needle_count; i++)
-        free(needles[i]);
-    needle_count = 0;
+    for (size_t i = 0; i < needle_count; i++) {
+        *head_of(needles[i].text) = 0;
+        free(needles[i].text);
+    }
+    for (size_t i = 0; i < env_count; i++)
+        free(env_names[i]);
+    free(needles);
+    free(env_names);
+    needles = NULL;
+    env_names = NULL;
+    needle_count = env_count = 0;
     (void)pthread_mutex_unlock(&needles_lock);
 }

@@ -1,11 +1,12 @@
 #pragma once
 // A value that no logger takes. Loggers have no field for a Secret and %s does not accept one; only
-// code that hands the value to a library calls `.reveal`. Every line that leaves the process through
-// log.h is also masked: a registered secret, its JSON-escaped and its percent-encoded spelling
-// become "***".
+// code that hands the value to a library calls `.reveal`. Every text of an Err and every line that leaves
+// the process through log.h is also masked, before it is cut to a length: a registered secret, and what
+// JSON, URLs, connection strings, SQL literals and base64 make of it, become "***".
 
 #include "runner/base/arena.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct {
@@ -17,4 +18,7 @@ typedef struct {
 Secret secret_make(Arena *arena, const char *value);
 // `text` with every registered secret masked; `text` itself when nothing had to be.
 const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length);
-void secret_forget_all(void); // tests
+// An environment variable that holds a secret: children do not inherit it (spawn.h).
+void secret_env_add(const char *name);
+bool secret_env_is(const char *entry); // "NAME=value"
+void secret_forget_all(void);          // tests

@@ -4,6 +4,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/failpoint.h"
 #include "runner/base/file.h"
+#include "runner/base/secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +81,7 @@ static char **environment(Arena *arena, const char *const *extra)
     for (size_t i = 0; i < added; i++)
         all[count++] = arena_strdup(arena, extra[i]);
     for (size_t i = 0; i < ours; i++) {
-        bool replaced = false;
+        bool replaced = secret_env_is(environ[i]);
         for (size_t j = 0; j < added && !replaced; j++)
             replaced = strncmp(environ[i], extra[j], strcspn(extra[j], "=") + 1) == 0;
         if (!replaced)

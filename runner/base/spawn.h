@@ -1,6 +1,7 @@
 #pragma once
 // Children: posix_spawn, a process group or session of their own, default signals, every descriptor
-// but the named ones close-on-exec. Nothing secret goes into argv.
+// but the named ones close-on-exec. Nothing secret goes into argv; variables that hold a secret
+// (secret_env_add) are not handed on.
 
 #include "runner/base/arena.h"
 #include "runner/base/err.h"

@@ -336,6 +336,11 @@ static bool point_value(const char *value, const char *name, const TrafficAddres
         buf_add(out, value + copied, pair.raw_at - copied);
         buf_puts(out, quoted(arena, setting->value));
         copied = pair.raw_at + pair.raw_length;
+        // A character stuck to the old value's quote was skipped; to a bare value it would belong.
+        if (value[copied] != '\0' && value[copied] != ' ') {
+            buf_puts(out, " ");
+            copied++;
+        }
         setting->written = true;
     }
     buf_puts(out, value + copied);

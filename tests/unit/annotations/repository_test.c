@@ -88,10 +88,13 @@ static void places_that_are_no_repository(void **state)
     assert_not_opened("http://127.0.0.1/a.git", ERR_INPUT,
                       "http://127.0.0.1/a.git: http is not supported");
     assert_not_opened("ssh://git@example.com/a.git", ERR_INPUT,
-                      "ssh://git@example.com/a.git: ssh is not supported yet");
+                      "ssh://git@example.com/a.git: ssh needs a private key");
+    assert_not_opened("git+ssh://example.com/a.git", ERR_INPUT,
+                      "git+ssh://example.com/a.git: git+ssh is not supported");
     assert_not_opened("git@example.com:a.git", ERR_INPUT,
-                      "git@example.com:a.git: ssh is not supported yet");
-    assert_not_opened("ext::sh -c id", ERR_INPUT, "ext::sh -c id: ssh is not supported yet");
+                      "git@example.com:a.git: there is no such directory, and no such address");
+    assert_not_opened("ext::sh -c id", ERR_INPUT,
+                      "ext::sh -c id: there is no such directory, and no such address");
 }
 
 static void working_directory_bare_and_url(void **state)

@@ -72,6 +72,9 @@ static void zones_and_their_summers(void **state)
     look(text, utc_ms(2026, 1, 4, 1, 30), true, utc_ms(2026, 1, 4, 2, 30));
     // 2026-10-25: 03:00 becomes 02:00; the window closes at 03:30 winter time.
     look(text, utc_ms(2026, 10, 25, 2, 0), true, utc_ms(2026, 10, 25, 2, 30));
+    // 2026-03-08: 02:00 becomes 03:00; there is no such hour, and the next one is a week later.
+    look("Sun 02:00-03:00 America/New_York", utc_ms(2026, 3, 6, 0, 0), false,
+         utc_ms(2026, 3, 15, 6, 0));
     look("Sat 23:00-01:00 Pacific/Auckland", utc_ms(2026, 11, 21, 10, 30), true,
          utc_ms(2026, 11, 21, 12, 0));
 }

@@ -1,10 +1,15 @@
 // What is masked: a secret, its spellings, and the passwords inside connection texts.
 
+#include "runner/base/crypto.h"
+#include "runner/base/err.h"
 #include "runner/base/secret.h"
 
+#include <ctype.h>
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -28,6 +33,11 @@ static const Case cases[] = {
     {"postgresql://u@h/d?password=s3cret-2&x=y", "s3cret-2&x=y", "***&x=y"},
     {"host=h password=s3cret-3 user=u", "s3cret-3", "***"},
     {"host=h password='s3cr et-4' user=u", "s3cr et-4", "***"},
+    {"host=h password = 'it\\'s \\\\x' user=u", "it's \\x", "***"},
+    {"sslpassword=s3cret-5 password=s3cret-6", "s3cret-5, s3cret-6", "***, ***"},
+    {"it's \\x", "'it\\'s \\\\x' and 'it''s \\x'", "'***' and '***'"},
+    {"t0ken-7", "Basic Z3liZTp0MGtlbi03", "Basic Z3liZTp***"}, // gybe:t0ken-7
+    {"grüße-😀", "gr\\u00fc\\u00dfe-\\ud83d\\ude00", "***"},
     {"postgresql://user-name@host-name/d", "user-name host-name", "user-name host-name"},
 };
 
@@ -54,6 +64,167 @@ static void the_longest_spelling_goes_first(void **state)
     size_t length = 0;
     assert_string_equal(secret_mask(&arena, "secret-longer", 13, &length), "***");
     secret_forget_all();
+}
+
+static void what_two_cover_together_is_one_gap(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    (void)secret_make(&arena, "abcdefgh");
+    (void)secret_make(&arena, "fghijklm");
+    size_t length = 0;
+    assert_string_equal(secret_mask(&arena, "<abcdefghijklm>", 15, &length), "<***>");
+    secret_forget_all();
+}
+
+static void there_is_no_limit_to_their_number(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    for (int i = 0; i < 2000; i++)
+        (void)secret_make(&arena, arena_printf(&arena, "p@ss/%d", 100000 + i));
+    size_t length = 0;
+    assert_string_equal(secret_mask(&arena, "p@ss/101999", 11, &length), "***");
+    secret_forget_all();
+}
+
+// The beginning of a secret is one too: what is cut is masked before.
+static void an_error_is_masked_before_it_is_cut(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    (void)secret_make(&arena, "distinctive-secret");
+    for (int filler = 1500; filler < 1540; filler++) {
+        Err err = {0};
+        (void)err_set(&err, ERR_REMOTE, "%0*d distinctive-secret", filler, 0);
+        (void)err_note(&err, "%0*d distinctive-secret", filler - 1020, 0);
+        (void)err_hint(&err, "%0*d distinctive-secret", filler - 1020, 0);
+        assert_null(strstr(err.message, "dist"));
+        assert_null(strstr(err.hint, "dist"));
+    }
+    secret_forget_all();
+}
+
+static void variables_that_hold_one_are_known(void **state)
+{
+    (void)state;
+    secret_env_add("ORDERS_URI");
+    assert_true(secret_env_is("ORDERS_URI=postgresql://x"));
+    assert_false(secret_env_is("ORDERS_URI_2=x"));
+    assert_false(secret_env_is("ORDERS=x"));
+    secret_forget_all();
+    assert_false(secret_env_is("ORDERS_URI=x"));
+}
+
+// --- any secret, however it is spelled -------------------------------------------------------
+
+enum { ROUNDS = 400, FORMS = 10 };
+
+static const char *random_secret(Arena *arena, unsigned *seed)
+{
+    static const char *const parts[] = {"'",  "\"", "%", "@", ":", "/", " ",  "\\",
+                                        "&",  "=",  "?", "#", "+", "ü", "秘", "😀",
+                                        "\t", "a",  "B", "7", "$", ";", "<",  "{"};
+    const char *secret = "";
+    int length = 8 + rand_r(seed) % 24;
+    for (int i = 0; i < length; i++)
+        secret = arena_printf(arena, "%s%s", secret,
+                              parts[(size_t)rand_r(seed) % (sizeof parts / sizeof parts[0])]);
+    return secret;
+}
+
+static const char *escaped(Arena *arena, const char *text, const char *which, const char *by)
+{
+    const char *out = "";
+    for (; *text != '\0'; text++)
+        out = arena_printf(arena, "%s%s%c", out,
+                           strchr(which, *text) == NULL ? ""
+                           : by != NULL                 ? by
+                                                        : ((char[]){*text, '\0'}),
+                           *text);
+    return out;
+}
+
+static const char *percent(Arena *arena, const char *text, const char *form)
+{
+    const char *out = "";
+    for (; *text != '\0'; text++)
+        out =
+            isalnum((unsigned char)*text)
+                ? arena_printf(arena, "%s%c", out, *text)
+                : arena_printf(arena, "%s%s", out, arena_printf(arena, form, (unsigned char)*text));
+    return out;
+}
+
+static const char *jansson(Arena *arena, const char *text, size_t flags)
+{
+    json_t *value = json_string(text);
+    char *coded = json_dumps(value, flags | JSON_ENCODE_ANY);
+    const char *inside = arena_strndup(arena, coded + 1, strlen(coded) - 2);
+    free(coded);
+    json_decref(value);
+    return inside;
+}
+
+// How the secret is spelled, by encoders that are not the masker's.
+static void forms_fill(Arena *arena, const char *secret, const char *forms[FORMS])
+{
+    const char *conninfo = escaped(arena, secret, "'\\", "\\");
+    forms[0] = secret;
+    forms[1] = jansson(arena, secret, 0);
+    forms[2] = jansson(arena, secret, JSON_ENSURE_ASCII);
+    forms[3] = jansson(arena, secret, JSON_ESCAPE_SLASH);
+    forms[4] = percent(arena, secret, "%%%02X");
+    forms[5] = percent(arena, secret, "%%%02x");
+    forms[6] = conninfo;
+    forms[7] = escaped(arena, secret, "'", NULL);
+    forms[8] = escaped(arena, conninfo, "'", NULL); // CREATE SUBSCRIPTION ... CONNECTION '...'
+    forms[9] = jansson(arena, conninfo, 0);
+}
+
+// How it comes to be known.
+static void secret_register(Arena *arena, const char *secret, int way)
+{
+    const char *texts[] = {
+        secret, arena_printf(arena, "postgresql://u:%s@h:1/d", percent(arena, secret, "%%%02X")),
+        arena_printf(arena, "postgresql://h/d?x=1&password=%s", percent(arena, secret, "%%%02x")),
+        arena_printf(arena, "host=h password = '%s' user=u", escaped(arena, secret, "'\\", "\\"))};
+    (void)secret_make(arena, texts[way]);
+}
+
+static void assert_gone(Arena *arena, const char *text, const char *form, unsigned round)
+{
+    size_t length = 0;
+    const char *masked = secret_mask(arena, text, strlen(text), &length);
+    if (strstr(masked, form) != NULL)
+        fail_msg("round %u: %s in %s", round, form, masked);
+}
+
+static void no_spelling_of_any_secret_is_left(void **state)
+{
+    (void)state;
+    unsigned seed = 20240417;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        OWNED(arena_done) Arena arena = {0};
+        const char *secret = random_secret(&arena, &seed);
+        const char *forms[FORMS];
+        secret_register(&arena, secret, (int)(round % 4));
+        forms_fill(&arena, secret, forms);
+        for (size_t i = 0; i < FORMS; i++) {
+            const char *text = arena_printf(&arena, "<%.*s%s>%s|", (int)(round % 3), "se", forms[i],
+                                            round % 2 == 0 ? forms[i] : "");
+            assert_gone(&arena, text, forms[i], round);
+        }
+        // An authorization header: all but the edges, which hold bits of their neighbours.
+        const char *user = arena_printf(&arena, "%.*s:", (int)(round % 5), "gybe");
+        const char *pair = arena_printf(&arena, "%s%s", user, secret);
+        const char *coded = crypto_base64(&arena, pair, strlen(pair));
+        size_t first = (strlen(user) * 8 + 5) / 6;
+        size_t last = strlen(pair) * 8 / 6;
+        assert_gone(&arena, arena_printf(&arena, "Authorization: Basic %s", coded),
+                    arena_strndup(&arena, coded + first, last - first), round);
+        secret_forget_all();
+    }
 }
 
 static void no_secret_is_no_secret(void **state)
@@ -85,6 +256,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_is_masked_as_it_says),
         cmocka_unit_test(the_longest_spelling_goes_first),
+        cmocka_unit_test(what_two_cover_together_is_one_gap),
+        cmocka_unit_test(there_is_no_limit_to_their_number),
+        cmocka_unit_test(an_error_is_masked_before_it_is_cut),
+        cmocka_unit_test(variables_that_hold_one_are_known),
+        cmocka_unit_test(no_spelling_of_any_secret_is_left),
         cmocka_unit_test(no_secret_is_no_secret),
         cmocka_unit_test(a_secret_is_masked_after_its_arena_is_gone),
     };

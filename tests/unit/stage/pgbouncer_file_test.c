@@ -124,6 +124,8 @@ static void test_point_adds_what_is_missing(void **state)
                         "orders = host=10.0.0.2 dbname=orders port=6543\n");
     assert_string_equal(pointed(&arena, "orders = host=a host=b\n", "orders", &other),
                         "orders = host='db 2' host='db 2' port=1 dbname='o''x'\n");
+    assert_string_equal(pointed(&arena, "orders = host='a'xport=1\n", "orders", &target),
+                        "orders = host=10.0.0.2 port=6543\n");
     assert_string_equal(pointed(&arena, "alias = host=a port=2\n", "alias", &target),
                         "alias = host=10.0.0.2 port=6543 dbname=orders\n");
 }
