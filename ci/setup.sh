@@ -9,8 +9,10 @@ packages=(
   libpq-dev libjansson-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev libgit2-dev libyaml-dev
   libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
-  git python3 python3-jsonschema python3-yaml openssl ca-certificates
+  git python3 python3-jsonschema python3-yaml python3-pip openssl ca-certificates
 )
+# ci/pg-versions.sh needs npm, which some systems have by another package.
+command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do
