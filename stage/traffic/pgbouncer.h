@@ -48,6 +48,10 @@ int64_t console_int(const PgRows *rows, size_t row, const char *column); // 0: a
 bool console_database(const PgRows *rows, const char *name, size_t *ret_row, Err *err);
 // Opens whichever of the two connections is missing or broken.
 bool pooler_connect(const PgBouncer *pgbouncer, Pooler *pooler, Err *err);
+// Waits until no server login is in progress, for any entry. Where servers are reached by TLS, RELOAD
+// replaces every server connection (seen with 1.18), and one that comes in the middle of a login makes the
+// pool fail for server_login_retry. ERR_TRANSIENT at the deadline.
+bool pooler_settle(const PgBouncer *pgbouncer, Pooler *pooler, int settle_ms, Err *err);
 // Does SHOW DATABASES say exactly `address` for every entry?
 bool pooler_points_at(const PgBouncer *pgbouncer, Pooler *pooler, const TrafficAddress *address,
                       Arena *arena, bool *ret_so, Err *err);
