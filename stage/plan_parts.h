@@ -24,6 +24,7 @@ __attribute__((format(printf, 6, 7))) void plan_finding(Plan *plan, FindingLevel
                                                         const char *id, const char *subject,
                                                         const char *remedy, const char *format,
                                                         ...);
+bool plan_check_servers(Plan *plan, bool *ret_useless, Err *err); // useless: look no further
 bool plan_check_all(Plan *plan, Err *err);  // false only when looking itself failed
 bool plan_try_rights(Plan *plan, Err *err); // likewise
 bool plan_try_login(Plan *plan, Err *err);  // likewise

@@ -76,10 +76,9 @@ static bool try_replication(Plan *plan, Err *err)
         *err = reason;
         return false;
     }
-    plan_finding(
-        plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
-        "ALTER ROLE ... REPLICATION (on RDS: GRANT rds_replication), and a pg_hba.conf line",
-        "no replication connection to the source: %s", reason.message);
+    plan_finding(plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
+                 RIGHT_REPLICATION_REMEDY, "no replication connection to the source: %s",
+                 reason.message);
     return true;
 }
 
@@ -111,15 +110,9 @@ static void try_subscription(Plan *plan, Connection *subscriber, const Connectio
     if (!peer_accepts(plan, publisher, level))
         return;
     if (!lane_may_subscribe(subscriber, peer, plan->arena, &reason))
-        plan_finding(
-            plan, level, id, publisher->name,
-            connection_version(subscriber) < 160000
-                ? "before 16 it takes a superuser there (on RDS: rds_superuser); from 16 on "
-                  "pg_create_subscription is enough"
-                : "GRANT pg_create_subscription, and CREATE ON DATABASE, TO the profile's "
-                  "user there, and give a password in peerUri",
-            "%s cannot subscribe to %s: %s%s", connection_what(subscriber), publisher->name,
-            reason.message, consequence);
+        plan_finding(plan, level, id, publisher->name, lane_subscribe_remedy(subscriber),
+                     "%s cannot subscribe to %s: %s%s", connection_what(subscriber),
+                     publisher->name, reason.message, consequence);
     else if (!lane_reaches(subscriber, peer, plan->arena, &reason))
         plan_finding(
             plan, level, "PEER", publisher->name,

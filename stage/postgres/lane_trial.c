@@ -39,6 +39,16 @@ bool lane_may_subscribe(Connection *subscriber, Secret conninfo, Arena *arena, E
     return trial(subscriber, conninfo, "connect=false", arena, ret_why);
 }
 
+const char *lane_subscribe_remedy(const Connection *subscriber)
+{
+    return connection_version(subscriber) < 160000
+               ? "before 16 it takes a superuser there (on RDS: rds_superuser); from 16 on "
+                 "pg_create_subscription is enough"
+               : "GRANT pg_create_subscription, and CREATE ON DATABASE, TO the profile's user "
+                 "there, "
+                 "and give a password in peerUri";
+}
+
 // The login must be refused for its password: then the address is right, TLS is as wanted, and
 // pg_hba.conf asks for a password. What libpq says by itself has no FATAL in it; pg_hba.conf is called so
 // in every language.
