@@ -219,7 +219,13 @@ bool engine_drive(Engine *engine, const char *run, const EngineListener *listene
     bool ok = scheduler_drive(&scheduler, err);
     Err ignored = {0};
     (void)store_disown(engine->store, run, engine->owner, &ignored);
-    return ok && result_make(engine, run, ret_result, err);
+    if (!ok)
+        return err_note(
+            err,
+            "run %s stands still (`gybe retry %s` goes on, `gybe finish %s` removes what "
+            "it has made; until then a slot may hold back WAL)",
+            run, run, run);
+    return result_make(engine, run, ret_result, err);
 }
 
 int engine_exit_code(const json_t *result)
