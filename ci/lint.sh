@@ -11,7 +11,7 @@ mapfile -t scripts < <(find ci .ci -type f \( -name '*.sh' -o -path .ci/run \) |
 mapfile -t product < <(find annotations stage runner webhooks -name '*.[ch]' | sort)
 jobs=$(nproc)
 
-compile_flags=(-std=gnu17 -D_GNU_SOURCE -DGYBE_VERSION='"0"' -DGYBE_PROGRAM='"gybe"' -DGYBE_BUILD_DATE='""' -DTEST_DATA='""' -I. -Wall -Wextra -Wshadow -Wstrict-prototypes
+compile_flags=(-std=gnu17 -D_GNU_SOURCE -DGYBE_VERSION='"0"' -DGYBE_PROGRAM='"gybe"' -DGYBE_SOURCE='"."' -DGYBE_BUILD_DATE='""' -DTEST_DATA='""' -I. -Wall -Wextra -Wshadow -Wstrict-prototypes
   -Wmissing-prototypes -Werror -isystem "$(pkg-config --variable=includedir libpq)")
 
 # Prints what it is given and fails if there was anything.

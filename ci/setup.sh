@@ -9,9 +9,11 @@ packages=(
   libpq-dev libjansson-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev libgit2-dev libssh2-1-dev libyaml-dev
   libmicrohttpd-dev libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
-  git openssh-server openssh-client python3 python3-jsonschema python3-yaml openssl ca-certificates
+  git openssh-server openssh-client python3 python3-jsonschema python3-yaml python3-pip openssl ca-certificates
   mandoc zsh
 )
+# ci/pg-versions.sh needs npm, which some systems have by another package.
+command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -38,6 +38,9 @@ give_up() {
 if [ "$setup" = yes ]; then ci/setup.sh || give_up "" "setup failed"; fi
 rm -rf "$logs"
 mkdir -p "$logs"
+# Tests that need another PostgreSQL bring it themselves, and fail where that fails; here it costs none of them
+# its time.
+if [ "$fast" = no ] && [ -z "$filter" ]; then ci/pg-versions.sh 17 >"$logs/pg-versions.log" 2>&1 || cat "$logs/pg-versions.log"; fi
 cmake --preset asan >"$logs/configure.log" 2>&1 || give_up "$logs/configure.log" "configure failed"
 cmake --build --preset asan >"$logs/build.log" 2>&1 || give_up "$logs/build.log" "build failed"
 

@@ -242,7 +242,13 @@ bool engine_drive(Engine *engine, const char *run, const EngineListener *listene
                           .settings = engine->settings,
                           .listener = listener,
                           .owner = engine->owner};
-    return scheduler_drive(&spec, run, err) && result_make(engine, run, ret_result, err);
+    if (!scheduler_drive(&spec, run, err))
+        return err_note(
+            err,
+            "run %s stands still (`gybe retry %s` goes on, `gybe finish %s` removes what "
+            "it has made; until then a slot may hold back WAL)",
+            run, run, run);
+    return result_make(engine, run, ret_result, err);
 }
 
 int engine_exit_code(const json_t *result)

@@ -25,21 +25,6 @@ static bool wal_is_logical(Connection *publisher, Arena *arena, bool *ret_so, Er
     return true;
 }
 
-// By doing: the right to subscribe cannot be read from attributes on managed servers.
-static bool may_subscribe(Connection *subscriber, Secret conninfo, Arena *arena, Err *ret_why)
-{
-    bool may =
-        connection_exec(subscriber, ret_why,
-                        "BEGIN; CREATE SUBSCRIPTION gybe_trial CONNECTION %s PUBLICATION gybe_trial"
-                        " WITH (connect = false, enabled = false, create_slot = false,"
-                        " slot_name = NONE); ROLLBACK",
-                        pg_literal(arena, conninfo.reveal));
-    Err ignored = {0};
-    if (!may && connection_in_transaction(subscriber))
-        (void)connection_exec(subscriber, &ignored, "ROLLBACK");
-    return may;
-}
-
 static bool no_way_back(const char *why, const char *remedy)
 {
     log_write(LOG_WARNING,
@@ -185,7 +170,7 @@ bool crossing_back_arm(Crossing *crossing, Err *err)
                     switch_to(crossing->request, crossing->direction), crossing->arena, &conninfo,
                     err))
         return false;
-    if (!may_subscribe(crossing->from, conninfo, crossing->arena, &why)) {
+    if (!lane_may_subscribe(crossing->from, conninfo, crossing->arena, &why)) {
         if (strcmp(why.sqlstate, "42501") != 0 && strcmp(why.sqlstate, "2F003") != 0 &&
             strcmp(why.sqlstate, "28000") != 0) {
             *err = why;

@@ -5,7 +5,9 @@
 #include "stage/postgres/address.h"
 #include "stage/postgres/catalog.h"
 #include "stage/postgres/journal.h"
+#include "stage/postgres/lane.h"
 #include "stage/postgres/schema.h"
+#include "stage/server_check.h"
 #include "stage/sides.h"
 #include "stage/traffic/traffic.h"
 
@@ -20,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REQUEST_MAX = 4 << 20, ROOM_LEAST = 2 };
+enum { REQUEST_MAX = 4 << 20 };
 
 typedef struct {
     Arena *arena;
@@ -48,35 +50,36 @@ static void trouble(Doctor *doctor, const Err *err)
 
 // --- a database ------------------------------------------------------------------------------
 
-static const char server_text[] =
-    "SELECT current_setting('server_version'), pg_catalog.pg_is_in_recovery(),"
-    " current_setting('wal_level'),"
-    " current_setting('max_replication_slots')::int"
-    "   - (SELECT count(*) FROM pg_catalog.pg_replication_slots),"
-    " current_setting('max_wal_senders')::int"
-    "   - (SELECT count(*) FROM pg_catalog.pg_stat_replication)";
-
-static bool server_look(Doctor *doctor, Connection *connection, Err *err)
+static bool server_look(Doctor *doctor, Connection *connection, bool *ret_useless, Err *err)
 {
-    PgRows rows;
-    if (!connection_run(connection, doctor->arena, server_text, NULL, 0, &rows, err))
+    ServerFinding *findings = NULL;
+    size_t count = 0;
+    if (!server_check(connection, doctor->arena, &findings, &count, err))
         return false;
-    (void)finding(doctor, "ok", "", "PostgreSQL %s answers", pg_cell(&rows, 0, 0));
-    if (pg_cell_bool(&rows, 0, 1))
-        (void)finding(doctor, "error", "name its primary in the profile's uri",
-                      "it is a standby: nothing can be written there");
-    if (strcmp(pg_cell(&rows, 0, 2), "logical") != 0)
-        (void)finding(doctor, "warning",
-                      "set wal_level = logical and restart (on RDS: rds.logical_replication = 1)",
-                      "wal_level is %s: it can be no source, and as a target it has no way back",
-                      pg_cell(&rows, 0, 2));
-    for (size_t column = 3; column <= 4; column++)
-        if (pg_cell_int(&rows, 0, column, 0) < ROOM_LEAST)
-            (void)finding(doctor, "warning", "raise it; a migration needs two",
-                          "%s has room for %s more",
-                          column == 3 ? "max_replication_slots" : "max_wal_senders",
-                          pg_cell(&rows, 0, column));
+    (void)finding(doctor, "ok", "", "PostgreSQL %d answers",
+                  connection_version(connection) / 10000);
+    for (size_t i = 0; i < count; i++) {
+        bool both = findings[i].source == SERVER_BLOCKS && findings[i].target == SERVER_BLOCKS;
+        (void)finding(doctor, both ? "error" : "warning", findings[i].remedy, "%s",
+                      findings[i].message);
+        *ret_useless = *ret_useless || findings[i].useless;
+    }
     return true;
+}
+
+// Whether it can publish and subscribe, by doing.
+static bool rights_look(Doctor *doctor, Connection *connection, const ConnectionProfile *profile,
+                        Err *err)
+{
+    OWNED(connection_close) Connection *replication = NULL;
+    Err publish = {0}, subscribe = {0};
+    if (!side_open_replication(profile, "connection", "doctor", &replication, &publish))
+        (void)finding(doctor, "warning", RIGHT_REPLICATION_REMEDY, "no source: %s",
+                      publish.message);
+    if (!lane_may_subscribe(connection, profile->peer_uri, doctor->arena, &subscribe))
+        (void)finding(doctor, "warning", lane_subscribe_remedy(connection),
+                      "no target, and as a source no way back: %s", subscribe.message);
+    return cancel_check(err);
 }
 
 // Slots hold WAL back whether or not anybody still reads them.
@@ -125,9 +128,12 @@ static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
     OWNED(connection_close) Connection *reader = NULL;
     Err err = {0}, refused = {0};
     doctor->subject = arena_printf(doctor->arena, "connections.%s", profile->name);
+    bool useless = false;
     if (!side_open(profile, "connection", "doctor", &connection, &err) ||
-        !server_look(doctor, connection, &err) || !slots_look(doctor, connection, &err) ||
-        !owner_look(doctor, connection, &err)) {
+        !server_look(doctor, connection, &useless, &err) ||
+        (!useless &&
+         (!rights_look(doctor, connection, profile, &err) ||
+          !slots_look(doctor, connection, &err) || !owner_look(doctor, connection, &err)))) {
         trouble(doctor, &err);
         return;
     }

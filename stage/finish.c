@@ -9,6 +9,7 @@
 #include "stage/postgres/identity.h"
 #include "stage/postgres/journal.h"
 #include "stage/postgres/lane.h"
+#include "stage/postgres/roles.h"
 #include "stage/postgres/schema.h"
 #include "stage/sides.h"
 #include "stage/stage.h"
@@ -47,12 +48,12 @@ static bool side_look(Finish *finish, Side *side, Err *err)
     if (!connection_run(side->connection, finish->arena, "SELECT run FROM gybe.owner", NULL, 0,
                         &rows, err))
         return false;
+    // Another run's: what bears our own name goes, and nothing of that is touched.
     side->ours = rows.count == 0 || strcmp(pg_cell(&rows, 0, 0), finish->request->run) == 0;
-    if (side->ours)
-        return true;
-    (void)err_set(err, ERR_CONFLICT, "%s belongs to run %s", connection_what(side->connection),
-                  pg_cell(&rows, 0, 0));
-    return err_hint(err, "gybe finish %s", pg_cell(&rows, 0, 0));
+    if (!side->ours)
+        log_info("schema gybe belongs to another run and stays", LOG_STR("side", side->side),
+                 LOG_STR("run", pg_cell(&rows, 0, 0)));
+    return true;
 }
 
 typedef bool (*Dropper)(Finish *finish, Side *side, const char *name, Err *err);
@@ -128,8 +129,9 @@ static bool role_drop(Finish *finish, Side *side, const char *role, Err *err)
                         "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
                         (const char *[]){role}, 1, &rows, err) ||
         (rows.count > 0 &&
-         !connection_exec(side->connection, err, "DROP OWNED BY %1$s; DROP ROLE %1$s",
-                          pg_identifier(finish->arena, role))))
+         (!role_adopt(side->connection, role, finish->arena, err) ||
+          !connection_exec(side->connection, err, "DROP OWNED BY %1$s; DROP ROLE %1$s",
+                           pg_identifier(finish->arena, role)))))
         return false;
     if (rows.count > 0)
         removed(finish, "role", side->side, role);
@@ -245,7 +247,8 @@ static bool schema_remove(Finish *finish, Side *side, Err *err)
 {
     if (!side->ours)
         return true;
-    if (!journal_drop(side->connection, err))
+    if (!roles_release(side->connection, finish->arena, err) ||
+        !journal_drop(side->connection, err))
         return false;
     removed(finish, "schema", side->side, "gybe");
     return true;

@@ -121,18 +121,21 @@ static bool data_make(Plan *plan, json_t **ret_data, Err *err)
     return true;
 }
 
-static bool look(Plan *plan, Err *err)
+static bool look(Plan *plan, bool *ret_useless, Err *err)
 {
     const StageRequest *request = plan->request;
-    return side_open(&request->source, "source", "plan", &plan->source, err) &&
-           side_open(&request->target, "target", "plan", &plan->target, err) &&
-           catalog_identity(plan->source, plan->arena, &plan->source_identity, err) &&
-           catalog_identity(plan->target, plan->arena, &plan->target_identity, err) &&
-           catalog_read(plan->source, &request->migration.scope, plan->arena, &plan->catalog,
-                        err) &&
-           roles_needed(plan->source, plan->target, request, &plan->catalog, plan->arena,
-                        &plan->roles, &plan->role_count, err) &&
-           plan_check_all(plan, err) && plan_try_rights(plan, err);
+    if (!side_open(&request->source, "source", "plan", &plan->source, err) ||
+        !side_open(&request->target, "target", "plan", &plan->target, err) ||
+        !plan_check_servers(plan, ret_useless, err))
+        return false;
+    return *ret_useless ||
+           (catalog_identity(plan->source, plan->arena, &plan->source_identity, err) &&
+            catalog_identity(plan->target, plan->arena, &plan->target_identity, err) &&
+            catalog_read(plan->source, &request->migration.scope, plan->arena, &plan->catalog,
+                         err) &&
+            roles_needed(plan->source, plan->target, request, &plan->catalog, plan->arena,
+                         &plan->roles, &plan->role_count, err) &&
+            plan_check_all(plan, err) && plan_try_rights(plan, err));
 }
 
 static void plan_done(Plan *plan)
@@ -153,7 +156,12 @@ bool stage_plan(StageContext *context, json_t **ret_data, Err *err)
                          .total_bytes = -1,
                          .done_rows = -1,
                          .eta_s = -1};
-    if (!wire_progress(&progress, err) || !look(&plan, err) || !data_make(&plan, ret_data, err))
+    bool useless = false;
+    if (!wire_progress(&progress, err) || !look(&plan, &useless, err))
+        return false;
+    if (useless)
+        *ret_data = json_pack("{s:O, s:O}", "blockers", plan.blockers, "warnings", plan.warnings);
+    else if (!data_make(&plan, ret_data, err))
         return false;
     size_t blockers = json_array_size(plan.blockers);
     if (blockers == 0)

@@ -6,16 +6,40 @@
 #include "stage/postgres/address.h"
 #include "stage/postgres/fence.h"
 #include "stage/postgres/journal.h"
+#include "stage/server_check.h"
 #include "stage/traffic/traffic.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { OLDEST_MAJOR = 13, NEWEST_MAJOR = 18, LONG_TRANSACTION_MIN = 10 };
+enum { LONG_TRANSACTION_MIN = 10 };
 
 static bool query(Plan *plan, Connection *connection, const char *text, PgRows *ret_rows, Err *err)
 {
     return connection_run(connection, plan->arena, text, NULL, 0, ret_rows, err);
+}
+
+// Before anything else: a server that is of no use at all would only fail the other looks.
+bool plan_check_servers(Plan *plan, bool *ret_useless, Err *err)
+{
+    Connection *sides[] = {plan->source, plan->target};
+    *ret_useless = false;
+    for (int i = 0; i < 2; i++) {
+        ServerFinding *findings = NULL;
+        size_t count = 0;
+        if (!server_check(sides[i], plan->arena, &findings, &count, err))
+            return false;
+        for (size_t j = 0; j < count; j++) {
+            ServerLevel level = i == 0 ? findings[j].source : findings[j].target;
+            if (level == SERVER_FINE || (level == SERVER_WARNS && !plan->request->traffic.name))
+                continue; // who does not switch goes no way back
+            plan_finding(plan, level == SERVER_BLOCKS ? FINDING_BLOCKER : FINDING_WARNING,
+                         findings[j].id, findings[j].subject, findings[j].remedy, "%s: %s",
+                         connection_what(sides[i]), findings[j].message);
+            *ret_useless = *ret_useless || findings[j].useless;
+        }
+    }
+    return true;
 }
 
 static bool check_versions(Plan *plan, Err *err)
@@ -23,15 +47,10 @@ static bool check_versions(Plan *plan, Err *err)
     (void)err;
     int from = plan->source_identity.version / 10000;
     int to = plan->target_identity.version / 10000;
-    const char *versions = arena_printf(plan->arena, "%d to %d", from, to);
-    if (from < OLDEST_MAJOR || from > NEWEST_MAJOR || to < OLDEST_MAJOR || to > NEWEST_MAJOR)
-        plan_finding(plan, FINDING_BLOCKER, "VERSION", versions,
-                     "use servers of PostgreSQL 13 to 18",
-                     "this version of PostgreSQL is not supported");
     if (to < from)
-        plan_finding(plan, FINDING_BLOCKER, "VERSION", versions,
-                     "choose a target of the same or a newer major",
-                     "the target is older than the source");
+        plan_finding(
+            plan, FINDING_BLOCKER, "VERSION", arena_printf(plan->arena, "%d to %d", from, to),
+            "choose a target of the same or a newer major", "the target is older than the source");
     return true;
 }
 
@@ -53,72 +72,6 @@ static bool check_same(Plan *plan, Err *err)
                      "create the target with the same locale",
                      "the source is %s/%s, the target %s/%s", from->collate, from->ctype,
                      to->collate, to->ctype);
-    return true;
-}
-
-static bool check_recovery(Plan *plan, Err *err)
-{
-    Connection *sides[] = {plan->source, plan->target};
-    for (int i = 0; i < 2; i++) {
-        PgRows rows;
-        if (!query(plan, sides[i], "SELECT pg_catalog.pg_is_in_recovery()", &rows, err))
-            return false;
-        if (pg_cell_bool(&rows, 0, 0))
-            plan_finding(plan, FINDING_BLOCKER, "STANDBY", connection_what(sides[i]),
-                         "name the primary in the profile", "the server is a standby");
-    }
-    return true;
-}
-
-static bool check_wal_level(Plan *plan, Err *err)
-{
-    Connection *sides[] = {plan->source, plan->target};
-    for (int i = 0; i < 2; i++) {
-        PgRows rows;
-        if (!query(plan, sides[i], "SELECT pg_catalog.current_setting('wal_level')", &rows, err))
-            return false;
-        if (strcmp(pg_cell(&rows, 0, 0), "logical") == 0)
-            continue;
-        plan_finding(plan, i == 0 ? FINDING_BLOCKER : FINDING_WARNING, "WAL-LEVEL",
-                     connection_what(sides[i]),
-                     "set wal_level=logical (RDS: rds.logical_replication=1) and restart",
-                     "wal_level is %s%s", pg_cell(&rows, 0, 0),
-                     i == 0 ? "" : ": there will be no way back by replication");
-    }
-    return true;
-}
-
-static bool check_room(Plan *plan, Err *err)
-{
-    PgRows rows;
-    if (!query(plan, plan->source,
-               "SELECT pg_catalog.current_setting('max_replication_slots')::int"
-               " - (SELECT count(*) FROM pg_catalog.pg_replication_slots),"
-               " pg_catalog.current_setting('max_wal_senders')::int"
-               " - (SELECT count(*) FROM pg_catalog.pg_stat_replication)",
-               &rows, err))
-        return false;
-    if (pg_cell_int(&rows, 0, 0, 0) < 1)
-        plan_finding(plan, FINDING_BLOCKER, "SLOTS-FREE", "max_replication_slots",
-                     "drop unused slots or raise max_replication_slots",
-                     "no replication slot is free on the source");
-    if (pg_cell_int(&rows, 0, 1, 0) < 2)
-        plan_finding(plan, FINDING_BLOCKER, "SENDERS-FREE", "max_wal_senders",
-                     "raise max_wal_senders", "fewer than two WAL senders are free on the source");
-    if (!query(plan, plan->target,
-               "SELECT pg_catalog.current_setting('max_logical_replication_workers')::int"
-               " - (SELECT count(*) FROM pg_catalog.pg_stat_subscription WHERE pid IS NOT NULL),"
-               " pg_catalog.current_setting('max_replication_slots')::int"
-               " - (SELECT count(*) FROM pg_catalog.pg_replication_origin)",
-               &rows, err))
-        return false;
-    if (pg_cell_int(&rows, 0, 0, 0) < 1)
-        plan_finding(plan, FINDING_BLOCKER, "WORKERS", "max_logical_replication_workers",
-                     "raise max_logical_replication_workers and max_worker_processes",
-                     "no logical replication worker is free on the target");
-    if (pg_cell_int(&rows, 0, 1, 0) < 1)
-        plan_finding(plan, FINDING_BLOCKER, "ORIGINS", "max_replication_slots",
-                     "raise max_replication_slots", "no replication origin is free on the target");
     return true;
 }
 
@@ -274,7 +227,10 @@ static bool check_owner(Plan *plan, Connection *side, bool *ret_ours, Err *err)
     *ret_ours = rows.count > 0 && strcmp(pg_cell(&rows, 0, 0), plan->request->run) == 0;
     if (rows.count > 0 && !*ret_ours)
         plan_finding(plan, FINDING_BLOCKER, "OWNED", connection_what(side),
-                     arena_printf(plan->arena, "gybe finish %s", pg_cell(&rows, 0, 0)),
+                     arena_printf(plan->arena,
+                                  "`gybe finish %s` where its state is; if that is lost, `gybe "
+                                  "doctor` says what to do",
+                                  pg_cell(&rows, 0, 0)),
                      "run %s of migration %s owns this database", pg_cell(&rows, 0, 0),
                      pg_cell(&rows, 0, 1));
     return true;
@@ -430,9 +386,6 @@ static const struct {
 } checks[] = {
     {"versions", check_versions},
     {"identity", check_same},
-    {"recovery", check_recovery},
-    {"wal_level", check_wal_level},
-    {"room", check_room},
     {"transactions", check_transactions},
     {"tables", check_tables},
     {"traps", check_traps},

@@ -3,6 +3,7 @@
 
 #include "stage/plan_parts.h"
 
+#include "stage/postgres/lane.h"
 #include "stage/postgres/schema.h"
 #include "stage/sides.h"
 #include "stage/workload.h"
@@ -75,73 +76,50 @@ static bool try_replication(Plan *plan, Err *err)
         *err = reason;
         return false;
     }
-    plan_finding(
-        plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
-        "ALTER ROLE ... REPLICATION (on RDS: GRANT rds_replication), and a pg_hba.conf line",
-        "no replication connection to the source: %s", reason.message);
+    plan_finding(plan, FINDING_BLOCKER, "RIGHT-REPLICATION", plan->request->source.name,
+                 RIGHT_REPLICATION_REMEDY, "no replication connection to the source: %s",
+                 reason.message);
     return true;
 }
 
-// The peer's address is tried from here first: a failing CREATE SUBSCRIPTION would write its password
-// into the server's log.
-static bool peer_answers(const ConnectionProfile *profile, Err *reason)
+// The peer's login, as far as its address can be reached from here; whether the other server reaches it is
+// found out there.
+static bool peer_accepts(Plan *plan, const ConnectionProfile *publisher, FindingLevel level)
 {
     OWNED(connection_close) Connection *peer = NULL;
-    ConnectionSpec spec = {.uri = profile->peer_uri, .what = profile->name, .purpose = "plan"};
-    return connection_open(&spec, &peer, reason);
+    Err reason = {0};
+    ConnectionSpec spec = {.uri = publisher->peer_uri,
+                           .what = arena_printf(plan->arena, "peerUri of %s", publisher->name),
+                           .purpose = "plan"};
+    if (strcmp(publisher->peer_uri.reveal, publisher->uri.reveal) == 0 ||
+        connection_open(&spec, &peer, &reason))
+        return true;
+    bool refused = strstr(reason.message, "authentication failed") != NULL;
+    plan_finding(plan, refused ? level : FINDING_WARNING, "PEER-LOGIN", publisher->name,
+                 refused ? "correct the user and password of peerUri"
+                         : "nothing, if only the other server can reach that address",
+                 "the login of peerUri could not be tried from here: %s", reason.message);
+    return !refused;
 }
 
 static void try_subscription(Plan *plan, Connection *subscriber, const ConnectionProfile *publisher,
                              FindingLevel level, const char *id, const char *consequence)
 {
     Err reason = {0};
-    const char *conninfo = pg_literal(plan->arena, publisher->peer_uri.reveal);
-    bool ok =
-        peer_answers(publisher, &reason) &&
-        may(subscriber,
-            arena_printf(
-                plan->arena,
-                "SET LOCAL log_min_messages=%s; CREATE SUBSCRIPTION gybe_try CONNECTION %s "
-                "PUBLICATION"
-                " gybe_try WITH (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
-                "'panic'", conninfo),
-            &reason);
-    if (!ok && strstr(reason.message, "log_min_messages") != NULL) {
-        err_clear(&reason); // only superusers may change that: then without
-        ok = may(subscriber,
-                 arena_printf(plan->arena,
-                              "CREATE SUBSCRIPTION gybe_try CONNECTION %s PUBLICATION gybe_try WITH"
-                              " (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
-                              conninfo),
-                 &reason);
-    }
-    if (!ok)
+    Secret peer = publisher->peer_uri;
+    if (!peer_accepts(plan, publisher, level))
+        return;
+    if (!lane_may_subscribe(subscriber, peer, plan->arena, &reason))
+        plan_finding(plan, level, id, publisher->name, lane_subscribe_remedy(subscriber),
+                     "%s cannot subscribe to %s: %s%s", connection_what(subscriber),
+                     publisher->name, reason.message, consequence);
+    else if (!lane_reaches(subscriber, peer, plan->arena, &reason))
         plan_finding(
-            plan, level, id, publisher->name,
-            "before 16 CREATE SUBSCRIPTION needs a superuser (RDS: rds_superuser), from 16 on "
-            "pg_create_subscription; and each server must reach the other (peerUri)",
-            "%s cannot subscribe to %s: %s%s", connection_what(subscriber), publisher->name,
-            reason.message, consequence);
-}
-
-static void try_fence(Plan *plan, Connection *connection, const char *side)
-{
-    const Strings *roles = &plan->request->traffic.app_roles;
-    for (size_t i = 0; i < roles->count; i++) {
-        PgRows rows;
-        Err reason = {0};
-        const char *quoted = pg_identifier(plan->arena, roles->items[i]);
-        if (!connection_run(connection, plan->arena,
-                            "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname=$1",
-                            (const char *[]){roles->items[i]}, 1, &rows, &reason) ||
-            rows.count == 0)
-            continue; // its absence is a finding of its own
-        if (!may(connection, arena_printf(plan->arena, "ALTER ROLE %s NOLOGIN", quoted), &reason))
-            plan_finding(
-                plan, FINDING_BLOCKER, "RIGHT-FENCE", roles->items[i],
-                "grant the profile's user CREATEROLE (from 16 on with ADMIN OPTION on the role)",
-                "the role cannot be fenced on the %s: %s", side, reason.message);
-    }
+            plan, level, "PEER", publisher->name,
+            "from the one server, host, port and TLS of the other's peerUri (default: uri) "
+            "must lead there: routes, firewalls, pg_hba.conf, and a sslrootcert file that "
+            "stands there",
+            "the servers do not reach each other: %s%s", reason.message, consequence);
 }
 
 static void try_tools(Plan *plan)
@@ -208,8 +186,6 @@ bool plan_try_rights(Plan *plan, Err *err)
     if (plan->request->traffic.name != NULL) {
         try_subscription(plan, plan->source, &plan->request->target, FINDING_WARNING, "NO-WAY-BACK",
                          ": there will be no way back by replication");
-        try_fence(plan, plan->source, "source");
-        try_fence(plan, plan->target, "target");
     }
-    return err->kind == ERR_NONE;
+    return plan_try_login(plan, err);
 }

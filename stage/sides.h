@@ -7,6 +7,8 @@
 // `purpose` names the session; lock_timeout_ms 0: none.
 bool side_open(const ConnectionProfile *profile, const char *side, const char *purpose,
                Connection **ret_connection, Err *err);
+#define RIGHT_REPLICATION_REMEDY                                                                   \
+    "ALTER ROLE ... REPLICATION (on RDS: GRANT rds_replication), and a pg_hba.conf line"
 bool side_open_replication(const ConnectionProfile *profile, const char *side, const char *purpose,
                            Connection **ret_connection, Err *err);
 // The scratch database of the stage dry-run on the target's server.

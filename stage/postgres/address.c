@@ -51,6 +51,7 @@ bool address_parse(const char *what, Secret uri, Arena *arena, Address *ret_addr
     const char *port = option_value(options, "port");
     const char *user = option_value(options, "user");
     const char *database = option_value(options, "dbname");
+    ret_address->password = option_value(options, "password") != NULL;
     ret_address->host = arena_strdup(arena, host != NULL ? host : "localhost");
     ret_address->port = arena_strdup(arena, port != NULL ? port : "5432");
     ret_address->user = arena_strdup(arena, user != NULL ? user : "");
@@ -58,45 +59,69 @@ bool address_parse(const char *what, Secret uri, Arena *arena, Address *ret_addr
     return true;
 }
 
-// What replaces an option when host or port change; the numeric address goes with the host it is
-// of.
-static const char *option_moved(const PQconninfoOption *option, const char *host, const char *port,
-                                const char *database)
+// What an option is replaced by; NULL: it is left out.
+typedef struct {
+    const char *keyword, *value;
+} Change;
+
+static const char *option_changed(const PQconninfoOption *option, const Change *changes,
+                                  size_t count)
 {
-    if (strcmp(option->keyword, "dbname") == 0)
-        return database;
-    if (host != NULL && strcmp(option->keyword, "host") == 0)
-        return host;
-    if (host != NULL && strcmp(option->keyword, "hostaddr") == 0)
-        return NULL;
-    if (port != NULL && strcmp(option->keyword, "port") == 0)
-        return port;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(option->keyword, changes[i].keyword) == 0)
+            return changes[i].value;
     return option->val;
 }
 
-bool address_at(const char *what, Secret uri, const char *host, const char *port,
-                const char *database, Arena *arena, Secret *ret_uri, Err *err)
+static bool uri_change(const char *what, Secret uri, const Change *changes, size_t count,
+                       Arena *arena, Secret *ret_uri, Err *err)
 {
     OWNED(options_free) PQconninfoOption *options = NULL;
     if (!options_parse(what, uri, &options, err))
         return false;
     Buf text = buf_init(arena, CONNINFO_LIMIT_BYTES);
     for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
-        const char *value = option_moved(option, host, port, database);
-        if (value == NULL)
+        const char *value = option_changed(option, changes, count);
+        if (value == NULL || value[0] == '\0')
             continue;
-        buf_printf(&text, "%s='", option->keyword);
+        buf_printf(&text, "%s%s='", text.length > 0 ? " " : "", option->keyword);
         for (const char *c = value; *c != '\0'; c++) {
             if (*c == '\'' || *c == '\\')
                 buf_puts(&text, "\\");
             buf_add(&text, c, 1);
         }
-        buf_puts(&text, "' ");
+        buf_puts(&text, "'");
     }
     if (!buf_check(&text, what, err))
         return false;
     *ret_uri = secret_make(arena, text.text);
     return true;
+}
+
+bool address_at(const char *what, Secret uri, const char *host, const char *port,
+                const char *database, Arena *arena, Secret *ret_uri, Err *err)
+{
+    Change changes[4] = {{"dbname", database}};
+    size_t count = 1;
+    if (host != NULL) {
+        changes[count++] = (Change){"host", host};
+        changes[count++] = (Change){"hostaddr", NULL}; // it goes with the host that it is of
+    }
+    if (port != NULL)
+        changes[count++] = (Change){"port", port};
+    return uri_change(what, uri, changes, count, arena, ret_uri, err);
+}
+
+bool address_as(const char *what, Secret uri, const char *user, const char *password, Arena *arena,
+                Secret *ret_uri, Err *err)
+{
+    Change changes[3] = {{"options", NULL}};
+    size_t count = 1;
+    if (user != NULL)
+        changes[count++] = (Change){"user", user};
+    if (password != NULL)
+        changes[count++] = (Change){"password", password};
+    return uri_change(what, uri, changes, count, arena, ret_uri, err);
 }
 
 const char *const *address_numeric(Arena *arena, const char *host)

@@ -8,6 +8,7 @@
 
 typedef struct {
     const char *host, *port, *database, *user; // never NULL; libpq's defaults where nothing is said
+    bool password;                             // is one given
 } Address;
 
 // ERR_INPUT naming `what` when it is no URI or connection string (the text itself is not shown).
@@ -15,6 +16,9 @@ bool address_parse(const char *what, Secret uri, Arena *arena, Address *ret_addr
 // The same login and options at another place; host or port NULL: as it is.
 bool address_at(const char *what, Secret uri, const char *host, const char *port,
                 const char *database, Arena *arena, Secret *ret_uri, Err *err);
+// The same place by another login, without `options`; user or password NULL: as it is.
+bool address_as(const char *what, Secret uri, const char *user, const char *password, Arena *arena,
+                Secret *ret_uri, Err *err);
 // Do the two hosts name the same place: equal, or an address in common. Ports are not looked at.
 bool address_same_host(const char *a, const char *b);
 // `host` as the numeric addresses it resolves to now, NULL-terminated; a socket directory or what

@@ -61,8 +61,13 @@ static const char *one_line(Arena *arena, const char *text)
     size_t length = strlen(line);
     while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == ' '))
         line[--length] = '\0';
-    for (char *newline = strchr(line, '\n'); newline != NULL; newline = strchr(newline, '\n'))
-        *newline = ' ';
+    char *end = line;
+    for (const char *at = line; *at != '\0'; at++) {
+        bool space = *at == '\n' || *at == '\t';
+        if (!space || (end > line && end[-1] != ' '))
+            *end++ = space ? ' ' : *at;
+    }
+    *end = '\0';
     return line;
 }
 
@@ -131,6 +136,14 @@ static bool link_error(const Connection *connection, const char *doing, Err *err
                    one_line(&arena, PQerrorMessage(connection->pg)));
 }
 
+// Where the operator has said what this login is.
+static const char *login_place(const Connection *connection)
+{
+    return connection->kind == CONNECTION_CONSOLE  ? "the pooler's admin URI"
+           : connection->kind == CONNECTION_READER ? "the profile's readerFrom"
+                                                   : "the profile's uri";
+}
+
 // Login failures are the operator's to mend; an unreachable server may come back.
 static bool connect_error(const Connection *connection, Err *err)
 {
@@ -139,20 +152,29 @@ static bool connect_error(const Connection *connection, Err *err)
     static const struct {
         const char *sign, *hint;
     } refusals[] = {
-        {"authentication failed", "check the user and password of the profile's uri"},
-        {"no password supplied", "give the password in the profile's uri"},
-        {"not permitted to log in", "ALTER ROLE ... LOGIN for the profile's user"},
-        {"does not exist", "check the database and user of the profile's uri"},
-        {"no pg_hba.conf entry", "allow this address, user and database in pg_hba.conf"},
-        {"SSL", "check sslmode and the certificates of the profile's uri"},
+        {"authentication failed", "check the user and password of %s"},
+        {"no password supplied", "give the password in %s"},
+        {"not permitted to log in", "ALTER ROLE ... LOGIN for the user of %s"},
+        {"does not exist", "check the database and user of %s"},
+        {"pg_hba.conf", "allow this address, user and database in pg_hba.conf; where that demands "
+                        "TLS, set sslmode in %s"},
+        {"SSL", "check sslmode and the certificates of %s"},
     };
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
         if (strstr(text, refusals[i].sign) == NULL)
             continue;
         (void)err_set(err, ERR_REMOTE, "%s: cannot connect: %s", connection->what, text);
-        return err_hint(err, "%s", refusals[i].hint);
+        return err_hint(err, refusals[i].hint, login_place(connection));
     }
     (void)err_set(err, ERR_TRANSIENT, "%s: cannot connect: %s", connection->what, text);
+    return err_hint(err, "check that the server is up and that this host can reach it");
+}
+
+static bool connect_late(const Connection *connection, Err *err)
+{
+    err_clear(err);
+    (void)err_set(err, ERR_TRANSIENT, "%s: cannot connect: no answer from %s, port %s",
+                  connection->what, PQhost(connection->pg), PQport(connection->pg));
     return err_hint(err, "check that the server is up and that this host can reach it");
 }
 
@@ -212,11 +234,8 @@ static bool connect_finish(Connection *connection, int64_t deadline_ms, Err *err
         if (status == PGRES_POLLING_FAILED)
             return connect_error(connection, err);
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!wait_socket(connection, events, deadline_ms, err)) {
-            if (err->kind == ERR_TRANSIENT)
-                (void)err_hint(err, "check that the server is up and that this host can reach it");
-            return false;
-        }
+        if (!wait_socket(connection, events, deadline_ms, err))
+            return err->kind == ERR_TRANSIENT ? connect_late(connection, err) : false;
         status = PQconnectPoll(connection->pg);
     }
     return true;

@@ -47,6 +47,11 @@ bool lane_drop_publisher(Connection *publisher, const Lane *lane, Err *err);
 char *lane_role(Arena *arena, const StageRequest *request); // the name of that role
 bool lane_login(Connection *publisher, const StageRequest *request,
                 const ConnectionProfile *profile, Arena *arena, Secret *ret_conninfo, Err *err);
+// Without anybody's password in a statement, which a server may log. `conninfo` as lane_login makes it, or a
+// peer_uri. Whether it reaches: false with what the subscriber's server says of the address.
+bool lane_may_subscribe(Connection *subscriber, Secret conninfo, Arena *arena, Err *ret_why);
+const char *lane_subscribe_remedy(const Connection *subscriber); // what the former needs
+bool lane_reaches(Connection *subscriber, Secret conninfo, Arena *arena, Err *ret_why);
 
 // The lanes of this run that gybe.lane of `connection` knows, by direction ("forward"|"reverse").
 bool lane_record(Connection *connection, const Lane *lane, const char *direction,

@@ -107,6 +107,60 @@ static bool in_strings(const Strings *strings, const char *text)
     return false;
 }
 
+static bool is_ours(Connection *connection, const char *role, Arena *arena, bool *ret_ours,
+                    Err *err)
+{
+    PgRows rows;
+    const char *text = connection_version(connection) >= 160000
+                           ? "SELECT pg_catalog.pg_has_role($1, 'USAGE')"
+                             " AND pg_catalog.pg_has_role($1, 'SET')"
+                           : "SELECT pg_catalog.pg_has_role($1, 'USAGE')";
+    if (!connection_run(connection, arena, text, (const char *[]){role}, 1, &rows, err))
+        return false;
+    *ret_ours = pg_cell_bool(&rows, 0, 0);
+    return true;
+}
+
+bool role_adopt(Connection *connection, const char *role, Arena *arena, Err *err)
+{
+    bool ours = false;
+    if (!is_ours(connection, role, arena, &ours, err))
+        return false;
+    return ours ||
+           connection_exec(
+               connection, err, "GRANT %s TO CURRENT_USER%s", pg_identifier(arena, role),
+               connection_version(connection) >= 160000 ? " WITH INHERIT TRUE, SET TRUE" : "");
+}
+
+// A role that we have just made: what it shall own is given to it by the restore.
+static bool made_adopt(Connection *target, const char *role, Arena *arena, Err *err)
+{
+    bool ours = false;
+    return is_ours(target, role, arena, &ours, err) &&
+           (ours || (connection_run(target, arena,
+                                    "INSERT INTO gybe.restore (kind, subject, previous)"
+                                    " VALUES ('adopted', $1, '') ON CONFLICT DO NOTHING",
+                                    (const char *[]){role}, 1, NULL, err) &&
+                     role_adopt(target, role, arena, err)));
+}
+
+bool roles_release(Connection *connection, Arena *arena, Err *err)
+{
+    PgRows rows;
+    if (!connection_run(connection, arena,
+                        "SELECT s.subject FROM gybe.restore s JOIN pg_catalog.pg_roles r"
+                        " ON r.rolname=s.subject WHERE s.kind='adopted' ORDER BY 1",
+                        NULL, 0, &rows, err))
+        return false;
+    // The grant that its maker has by itself is another one, and stays.
+    const char *by = connection_version(connection) >= 160000 ? " GRANTED BY CURRENT_USER" : "";
+    for (size_t i = 0; i < rows.count; i++)
+        if (!connection_exec(connection, err, "REVOKE %s FROM CURRENT_USER%s",
+                             pg_identifier(arena, pg_cell(&rows, i, 0)), by))
+            return err_note(err, "role %s", pg_cell(&rows, i, 0));
+    return connection_exec(connection, err, "DELETE FROM gybe.restore WHERE kind='adopted'");
+}
+
 // Without SUPERUSER and REPLICATION: those are the operator's to give.
 static bool role_make(Connection *source, Connection *target, const StageRequest *request,
                       const PgRows *rows, size_t i, Arena *arena, Err *err)
@@ -128,7 +182,8 @@ static bool role_make(Connection *source, Connection *target, const StageRequest
                "INSERT INTO gybe.restore (kind, subject, previous) VALUES ('role', $1, '')"
                " ON CONFLICT DO NOTHING",
                (const char *[]){name}, 1, NULL, err) &&
-           FAILPOINT("roles.make.before", err) && connection_exec(target, err, "%s", text);
+           FAILPOINT("roles.make.before", err) && connection_exec(target, err, "%s", text) &&
+           made_adopt(target, name, arena, err);
 }
 
 static bool memberships_carry(Connection *source, Connection *target, Arena *arena, Err *err)
@@ -155,8 +210,12 @@ static bool memberships_carry(Connection *source, Connection *target, Arena *are
             return false;
         if (group_there && !connection_exec(target, err, "GRANT %s TO %s",
                                             pg_identifier(arena, pg_cell(&rows, i, 0)),
-                                            pg_identifier(arena, pg_cell(&rows, i, 1))))
-            return false;
+                                            pg_identifier(arena, pg_cell(&rows, i, 1)))) {
+            (void)err_hint(err, "GRANT %s TO the profile's user on the target WITH ADMIN OPTION",
+                           pg_cell(&rows, i, 0));
+            return err_note(err, "membership of %s in %s", pg_cell(&rows, i, 1),
+                            pg_cell(&rows, i, 0));
+        }
     }
     return true;
 }

@@ -20,3 +20,8 @@ bool roles_needed(Connection *source, Connection *target, const StageRequest *re
 // drop what gybe made. Application roles are created NOLOGIN.
 bool roles_carry(Connection *source, Connection *target, const StageRequest *request,
                  const Catalog *catalog, Arena *arena, Err *err);
+// Lets this login act for a role that it may administer: give it objects, drop what it owns. A superuser, or
+// who has its privileges, needs nothing; from 16 on who made a role has not.
+bool role_adopt(Connection *connection, const char *role, Arena *arena, Err *err);
+// Gives back what roles_carry has adopted. Before schema gybe goes.
+bool roles_release(Connection *connection, Arena *arena, Err *err);

@@ -212,34 +212,43 @@ typedef struct {
     int64_t logins, waiting, servers;
 } PoolLoad;
 
-// Is the entry quiet: no login in progress, and nobody waits who could start one (F1)? A pool that
-// is full starts none, whoever waits. *ret_alive: one that is not quiet has a server.
-static bool pool_is_quiet(const PgRows *pools, const PgRows *databases, const char *entry,
+// Is a pool quiet: no login in progress, and nobody waits who could start one (F1)? One that is full starts
+// none, whoever waits. `row`: of the pool's entry. *ret_alive: it is not quiet and has a server.
+static bool pool_is_quiet(const PgRows *pools, size_t pool, const PgRows *databases, size_t row,
                           bool *ret_alive, Err *err)
 {
-    size_t row = 0;
-    if (!console_database(databases, entry, &row, err))
-        return false;
     int64_t limit = console_int(databases, row, "pool_size") +
                     console_int(databases, row, "reserve_pool") +
                     console_int(databases, row, "reserve_pool_size");
+    PoolLoad load = {
+        .logins = console_int(pools, pool, "sv_login"),
+        .waiting = console_int(pools, pool, "cl_waiting"),
+        .servers = console_int(pools, pool, "sv_active") + console_int(pools, pool, "sv_idle") +
+                   console_int(pools, pool, "sv_used") + console_int(pools, pool, "sv_tested")};
+    if (load.logins == 0 && (load.waiting == 0 || load.servers >= limit))
+        return true;
+    *ret_alive = *ret_alive || load.servers > 0;
+    return err_set(err, ERR_TRANSIENT,
+                   "entry %s is not quiet: %lld server logins in progress, %lld clients wait",
+                   console_cell(pools, pool, "database"), (long long)load.logins,
+                   (long long)load.waiting);
+}
+
+// `entry` NULL: every one.
+static bool pools_are_quiet(const PgRows *pools, const PgRows *databases, const char *entry,
+                            bool *ret_alive, Err *err)
+{
+    bool quiet = true;
     for (size_t i = 0; i < pools->count; i++) {
         const char *name = console_cell(pools, i, "database");
-        if (name == NULL || strcmp(name, entry) != 0)
-            continue;
-        PoolLoad load = {.logins = console_int(pools, i, "sv_login"),
-                         .waiting = console_int(pools, i, "cl_waiting"),
-                         .servers =
-                             console_int(pools, i, "sv_active") + console_int(pools, i, "sv_idle") +
-                             console_int(pools, i, "sv_used") + console_int(pools, i, "sv_tested")};
-        if (load.logins == 0 && (load.waiting == 0 || load.servers >= limit))
-            continue;
-        *ret_alive = *ret_alive || load.servers > 0;
-        err_set(err, ERR_TRANSIENT,
-                "entry %s is not quiet: %lld server logins in progress, %lld clients wait", entry,
-                (long long)load.logins, (long long)load.waiting);
+        size_t row = 0;
+        Err gone = {0};
+        if (name != NULL && (entry == NULL || strcmp(name, entry) == 0) &&
+            console_database(databases, name, &row, &gone) &&
+            !pool_is_quiet(pools, i, databases, row, ret_alive, err))
+            quiet = false;
     }
-    return err->kind == ERR_NONE;
+    return quiet;
 }
 
 static bool pooler_is_quiet(const PgBouncer *pgbouncer, Pooler *pooler, Arena *arena,
@@ -263,7 +272,7 @@ static bool pooler_is_quiet(const PgBouncer *pgbouncer, Pooler *pooler, Arena *a
             err_set(err, ERR_CONFLICT, "entry %s is paused already", entry);
             return err_hint(err, "RESUME it on the console if nobody needs it paused");
         }
-        if (!pool_is_quiet(&pools, &databases, entry, ret_alive, err))
+        if (!pools_are_quiet(&pools, &databases, entry, ret_alive, err))
             return false;
     }
     return true;
@@ -291,6 +300,31 @@ static bool pgbouncer_gate(PgBouncer *pgbouncer, int gate_ms, Err *err)
         if (busy.kind != ERR_TRANSIENT || clock_monotonic_ms() >= deadline_ms) {
             if (busy.kind == ERR_TRANSIENT && !alive)
                 return true;
+            *err = busy;
+            return false;
+        }
+        arena_reset(&arena);
+        pause_us(POLL_US);
+    }
+}
+
+bool pooler_settle(const PgBouncer *pgbouncer, Pooler *pooler, int settle_ms, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    int64_t deadline_ms = clock_monotonic_ms() + settle_ms;
+    for (;;) {
+        PgRows pools, databases;
+        Err busy = {0};
+        bool alive = false;
+        if (!pooler_connect(pgbouncer, pooler, err))
+            return false;
+        connection_deadline(pooler->free, clock_monotonic_ms() + COMMAND_MS);
+        bool told = console_rows(pooler->free, "SHOW DATABASES", &arena, &databases, err) &&
+                    console_rows(pooler->free, "SHOW POOLS", &arena, &pools, err);
+        connection_deadline(pooler->free, 0);
+        if (!told || pools_are_quiet(&pools, &databases, NULL, &alive, &busy))
+            return told;
+        if (clock_monotonic_ms() >= deadline_ms) {
             *err = busy;
             return false;
         }

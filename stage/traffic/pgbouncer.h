@@ -53,6 +53,10 @@ bool pgbouncer_has_entry(const PgBouncer *pgbouncer, const char *name); // NULL:
 bool pooler_answers(const PgBouncer *pgbouncer, Pooler *pooler, Err *err);
 // Opens whichever of the two connections is missing or broken.
 bool pooler_connect(const PgBouncer *pgbouncer, Pooler *pooler, Err *err);
+// Waits until no server login is in progress, for any entry. Where servers are reached by TLS, RELOAD
+// replaces every server connection (seen with 1.18), and one that comes in the middle of a login makes the
+// pool fail for server_login_retry. ERR_TRANSIENT at the deadline.
+bool pooler_settle(const PgBouncer *pgbouncer, Pooler *pooler, int settle_ms, Err *err);
 // Does SHOW DATABASES say exactly `address` for every entry?
 bool pooler_points_at(const PgBouncer *pgbouncer, Pooler *pooler, const TrafficAddress *address,
                       Arena *arena, bool *ret_so, Err *err);

@@ -19,7 +19,13 @@
 #include "runner/base/file.h"
 #include "stage/postgres/address.h"
 
-enum { LOCK_MS = 2000, PROBE_MS = 10000, PROBE_NAME_LENGTH = 12, FALLBACK_MODE = 0600 };
+enum {
+    LOCK_MS = 2000,
+    PROBE_MS = 10000,
+    SETTLE_MS = 10000,
+    PROBE_NAME_LENGTH = 12,
+    FALLBACK_MODE = 0600
+};
 
 // --- the files ---
 
@@ -255,7 +261,8 @@ static bool probe_pooler(const PgBouncer *pgbouncer, Pooler *pooler, const char 
 {
     PgRows databases;
     size_t row = 0;
-    if (!reload(pgbouncer, pooler, arena, &databases, err))
+    if (!pooler_settle(pgbouncer, pooler, SETTLE_MS, err) ||
+        !reload(pgbouncer, pooler, arena, &databases, err))
         return false;
     if (!console_database(&databases, probe, &row, err))
         return err_hint(err, "the pooler does not read %s, or could not: look at its log",
@@ -287,6 +294,8 @@ static bool probe_remove(PgBouncer *pgbouncer, const char *probe, Arena *arena, 
             return false;
     }
     for (size_t i = 0; i < pgbouncer->pooler_count; i++) {
+        Err busy = {0}; // the entry has to go in any case
+        (void)pooler_settle(pgbouncer, &pgbouncer->poolers[i], SETTLE_MS, &busy);
         if (!reload(pgbouncer, &pgbouncer->poolers[i], arena, &databases, err))
             return err_note(err, "%s", pgbouncer->poolers[i].what);
     }

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READY_MS = 60000, STOP_MS = 60000, CHILDREN_MAX = 4096 };
+enum { BRING_MS = 600000, READY_MS = 60000, STOP_MS = 60000, CHILDREN_MAX = 4096 };
 
 struct Cluster {
     It *it;
@@ -42,6 +42,19 @@ static const char *newest_bin_dir(It *it)
     return it_text(it, "/usr/lib/postgresql/%d/bin", newest);
 }
 
+const char *cluster_programs(It *it, int major)
+{
+    const char *const bring[] = {GYBE_SOURCE "/ci/pg-versions.sh", it_text(it, "%d", major), NULL};
+    char *bin = it_run(it, BRING_MS, bring);
+    bin[strcspn(bin, "\n")] = '\0';
+    if (it_server_may_run(it, it_text(it, "%s/postgres", bin)))
+        return bin;
+    const char *place = it_path(it, "pg-%d", major);
+    const char *const copy[] = {"cp", "-a", it_text(it, "%s/..", bin), place, NULL};
+    (void)it_run(it, BRING_MS, copy);
+    return it_text(it, "%s/bin", place);
+}
+
 static void configure(Cluster *cluster)
 {
     Buf conf = buf_init(it_arena(cluster->it), 1 << 20);
@@ -55,10 +68,14 @@ static void configure(Cluster *cluster)
     for (size_t i = 0; cluster->spec.options != NULL && cluster->spec.options[i] != NULL; i++)
         (void)buf_printf(&conf, "%s\n", cluster->spec.options[i]);
     it_write(cluster->it, it_text(cluster->it, "%s/postgresql.conf", cluster->dir), conf.text);
-    it_write(cluster->it, it_text(cluster->it, "%s/pg_hba.conf", cluster->dir),
-             "local all all trust\nlocal replication all trust\n"
-             "host all all 127.0.0.1/32 scram-sha-256\n"
-             "host replication all 127.0.0.1/32 scram-sha-256\n");
+    static const char *const usual[] = {"host all all 127.0.0.1/32 scram-sha-256",
+                                        "host replication all 127.0.0.1/32 scram-sha-256", NULL};
+    const char *const *access = cluster->spec.access != NULL ? cluster->spec.access : usual;
+    Buf lines = buf_init(it_arena(cluster->it), 1 << 16);
+    (void)buf_puts(&lines, "local all all trust\nlocal replication all trust\n");
+    for (size_t i = 0; access[i] != NULL; i++)
+        (void)buf_printf(&lines, "%s\n", access[i]);
+    it_write(cluster->it, it_text(cluster->it, "%s/pg_hba.conf", cluster->dir), lines.text);
 }
 
 static void release(void *what)
@@ -89,7 +106,6 @@ Cluster *cluster_new(It *it, const ClusterSpec *spec)
                                 "--username=postgres",
                                 "--auth=trust",
                                 "--no-sync",
-                                "--no-instructions",
                                 locale,
                                 encoding,
                                 NULL};

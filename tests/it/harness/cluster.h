@@ -12,10 +12,15 @@ typedef struct {
     const char *name;
     const char *const *options; // "max_connections=50", NULL-terminated; may be NULL
     const char *bin_dir;        // NULL: $GYBE_PG_BIN, else the newest installed
+    const char *const *access;  // pg_hba.conf for TCP, NULL-terminated; NULL: scram for everybody
     const char *locale;         // NULL: C.UTF-8
     const char *encoding;       // NULL: UTF8
     bool durable;               // fsync on: for tests that kill it
 } ClusterSpec;
+
+// The programs of that major, brought by ci/pg-versions.sh where Debian has none, where the servers' user
+// can run them.
+const char *cluster_programs(It *it, int major);
 
 // wal_level=logical, room for 20 slots; stopped at it_close.
 Cluster *cluster_new(It *it, const ClusterSpec *spec);

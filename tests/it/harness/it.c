@@ -221,6 +221,8 @@ static const char **as_server(It *it, const char *const *argv)
         words[count++] = "--init-groups";
     }
     words[count++] = "--pdeathsig=QUIT";
+    words[count++] = "env"; // libpq in a server looks for certificates in its user's home
+    words[count++] = it_text(it, "HOME=%s", it->dir);
     for (size_t i = 0; argv[i] != NULL && count < WORDS_MAX; i++)
         words[count++] = argv[i];
     return words;
@@ -254,4 +256,17 @@ char *it_run(It *it, int timeout_ms, const char *const *argv)
 char *it_run_as_server(It *it, int timeout_ms, const char *const *argv)
 {
     return it_run(it, timeout_ms, as_server(it, argv));
+}
+
+bool it_server_may_run(It *it, const char *program)
+{
+    const char *const argv[] = {"test", "-x", program, NULL};
+    SpawnSpec spec = {.argv = as_server(it, argv)};
+    char *out = NULL;
+    char *errors = NULL;
+    ChildEnd end;
+    Err err = {0};
+    return spawn_collect(&spec, STEP_MS * 1000, OUTPUT_MAX, &it->arena, &out, &errors, &end,
+                         &err) &&
+           end.exited && end.exit_code == 0;
 }

@@ -45,3 +45,4 @@ Child it_start_server(It *it, const char *const *argv, const char *log);
 // `argv` to its end: its stdout; the test fails when it fails or takes longer.
 char *it_run(It *it, int timeout_ms, const char *const *argv);
 char *it_run_as_server(It *it, int timeout_ms, const char *const *argv);
+bool it_server_may_run(It *it, const char *program); // its directories may keep that user out
