@@ -68,10 +68,11 @@ void scheduler_close(Scheduler **scheduler)
     if (*scheduler == NULL)
         return;
     Scheduler *closing = *scheduler;
-    for (size_t i = 0; i < closing->count; i++) {
-        drive_hand_back(closing->drives[i]);
+    Err ignored = {0}; // then the lease runs out
+    if (closing->count > 0)
+        (void)store_disown(closing->spec.store, NULL, closing->spec.owner, &ignored);
+    for (size_t i = 0; i < closing->count; i++)
         drive_free(closing->drives[i]);
-    }
     fd_close(&closing->notify_fd);
     closing->spec.store->driver = NULL;
     free(closing->drives);

@@ -60,7 +60,7 @@ bool store_disown(Store *store, const char *run, const char *owner, Err *err)
 {
     int64_t changed = 0;
     return FAILPOINT("store_owner.disown.before", err) &&
-           store_change(store, "update run set owner='' where id=$1 and owner=$2",
+           store_change(store, "update run set owner='' where owner=$2 and ($1 is null or id=$1)",
                         SQL_ARGS(SQL_T(run), SQL_T(owner)), &changed, err);
 }
 

@@ -10,7 +10,8 @@
 // is alive; `dead` says what this machine knows of a process.
 bool store_own(Store *store, const char *run, const char *owner, bool (*dead)(const char *owner),
                Err *err);
-bool store_disown(Store *store, const char *run, const char *owner, Err *err);
+bool store_disown(Store *store, const char *run, const char *owner,
+                  Err *err); // NULL: all of its runs
 // The lease of all its runs and their stages; *ret_runs are those that are still its own.
 bool store_renew(Store *store, Arena *arena, const char *owner, Strings *ret_runs, Err *err);
 // Runs with work that nobody does: oldest first. Not those whose stage may still be at work on another

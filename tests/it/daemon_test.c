@@ -110,6 +110,14 @@ static const char *stored(Scene *scene, const char *uri, const char *text)
     return rows.count > 0 ? sql_cell(&rows, 0, 0) : "";
 }
 
+static void store_set(Scene *scene, const char *uri, const char *text)
+{
+    OWNED(store_close) Store *store = NULL;
+    Err err = {0};
+    if (!store_open(uri, &store, &err) || !sql_script(store->sql, text, &err))
+        it_fail(scene->it, "%s", err.message);
+}
+
 static const char *const newest_state = "select state from run order by created desc, id limit 1";
 
 static void await_stored(Scene *scene, const char *uri, const char *text, const char *wanted,
@@ -270,11 +278,102 @@ static void the_second_daemon_goes_on(void **state)
     it_passed(it);
 }
 
+// --- what people do meanwhile ----------------------------------------------------------------
+
+static void stage_stands(It *it, const char *name)
+{
+    const char *hit = it_path(it, "points/%s.hit", name);
+    for (ItWait wait = it_wait(it, RUN_MS, name); access(hit, R_OK) != 0; it_wait_step(&wait)) {
+    }
+}
+
+static void stage_let_go(It *it, const char *name)
+{
+    it_write(it, it_path(it, "points/%s.go", name), "");
+}
+
+static void stage_hold_again(It *it, const char *name)
+{
+    (void)unlink(it_path(it, "points/%s.hit", name));
+    (void)unlink(it_path(it, "points/%s.go", name));
+}
+
+static void people_and_a_daemon(void **state)
+{
+    static const SceneSpec spec = {
+        .name = "shop",
+        .setup = "create table shop.item (id bigint primary key, name text not null);"
+                 "insert into shop.item select i, md5(i::text) from generate_series(1, 1000) i",
+        .without_traffic = true,
+    };
+    It *it = *state;
+    Scene *scene = scene_new(it, &spec);
+    const char *uri = it_text(it, "sqlite://%s", it_path(it, "state/state.db"));
+    const char *config = config_for(scene, "serve", uri);
+    static const char held[] = "copy.chunk.commit=wait";
+    // A server that is away for a while: the stage is tried again, also by the next daemon.
+    cluster_stop(scene->right);
+    push(scene, uri, "one");
+    GybeRun *daemon = serve(scene, config, "");
+    await_stored(scene, uri,
+                 "select count(*) from run where waiting like 'plan is tried again at %'", "1",
+                 daemon);
+    kill_now(daemon);
+    cluster_start(scene->right);
+    daemon = serve(scene, config, held);
+    stage_stands(it, "copy.chunk.commit");
+    // It ends in order; the stage goes on, and the next one finds it.
+    end_in_order(it, daemon);
+    assert_string_equal(stored(scene, uri, "select owner from run"), "");
+    assert_string_equal(stored(scene, uri, "select status from stage where name='replicate'"),
+                        "RUNNING");
+    // A stage that has taken too long is asked to stop, by whoever follows it.
+    store_set(scene, uri, "update stage set started=1 where name='replicate'");
+    daemon = serve(scene, config, held);
+    await_stored(scene, uri, "select count(*) from run where owner<>''", "1", daemon);
+    stage_let_go(it, "copy.chunk.commit");
+    await_stored(scene, uri, newest_state, "FAILED", daemon);
+    assert_string_equal(
+        stored(scene, uri, "select count(*) from run where error like '%took longer than%'"), "1");
+    // A foreground that dies leaves its run to the daemon, in the middle of its stage.
+    const char *const env[] = {it_text(it, "GYBE_FAILPOINTS=%s", held),
+                               it_text(it, "GYBE_FAILPOINT_DIR=%s", it_path(it, "points")), NULL};
+    stage_hold_again(it, "copy.chunk.commit");
+    GybeRun *retry =
+        gybe_start(it, env, (const char *[]){"retry", "latest", "--config", config, NULL});
+    stage_stands(it, "copy.chunk.commit");
+    const char *foreground = stored(scene, uri, "select owner from run");
+    (void)kill(gybe_child(retry).pid, SIGKILL);
+    (void)gybe_wait(retry, LOOK_MS);
+    await_stored(scene, uri,
+                 it_text(it, "select count(*) from run where owner not in ('', '%s')", foreground),
+                 "1", daemon);
+    // Whoever asks from elsewhere is heard.
+    assert_int_equal(gybe(it, LOOK_MS, "cancel", "latest", "--config", config, NULL).exit_code, 0);
+    stage_let_go(it, "copy.chunk.commit");
+    await_stored(scene, uri, newest_state, "CANCELED", daemon);
+    assert_string_equal(stored(scene, uri, "select attempt from stage where name='replicate'"),
+                        "2");
+    scene_assert_clean(scene, scene->left);
+    scene_assert_clean(scene, scene->right);
+    cluster_sql(scene->right, "shop", "drop schema shop cascade; drop table public.load_mark");
+    // `gybe run` beside it keeps its own run.
+    GybeEnd end = gybe(it, RUN_MS, "run", "--config", config, "--as", "olivia", "--json", "--until",
+                       "dry-run", NULL);
+    assert_int_equal(end.exit_code, 0);
+    assert_string_equal(stored(scene, uri, newest_state), "FOLLOWING");
+    assert_string_equal(stored(scene, uri, "select owner from run order by created desc limit 1"),
+                        "");
+    end_in_order(it, daemon);
+    it_passed(it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_push_is_carried_out_whatever_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(the_second_daemon_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(people_and_a_daemon, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include "runner/base/clock.h"
 #include "runner/base/json.h"
+#include "runner/daemon_parts.h"
 #include "runner/engine_store.h"
 #include "runner/store_delivery.h"
 
@@ -384,6 +385,51 @@ static void an_execution_pins_its_run(void **state)
     (void)runs(place, 1);
 }
 
+// --- the calendar ----------------------------------------------------------------------------
+
+static void what_nobody_drives_is_cancelled(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    RunRow run;
+    Store *store = engine_store(place->engine);
+    commit(place, ".gybe.yaml", annotation(place, "shop", "right", 4), "Move the shop");
+    (void)push(place);
+    const char *id = runs(place, 1)[0].id;
+    assert_true(store_move(store, id, RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_move(store, id, RUN_RUNNING, EVENT_HOLD, NULL, NULL, NULL, &err));
+    assert_true(daemon_duties(place->engine, &place->settings, &err));
+    assert_true(store_run_load(store, &place->arena, id, &run, &err));
+    assert_false(run.cancel_asked);
+    place->settings.limits.abandon_after_ms = -60000; // since a minute from now
+    assert_true(daemon_duties(place->engine, &place->settings, &err));
+    assert_true(store_run_load(store, &place->arena, id, &run, &err));
+    assert_true(run.cancel_asked);
+    assert_non_null(strstr(run.error, "nobody has driven the run for"));
+}
+
+static void a_way_back_is_kept_as_promised(void **state)
+{
+    Place *place = *state;
+    Err err = {0};
+    RunRow run;
+    Store *store = engine_store(place->engine);
+    commit(place, ".gybe.yaml", annotation(place, "shop", "right", 4), "Move the shop");
+    (void)push(place);
+    const char *id = runs(place, 1)[0].id;
+    assert_true(store_keep_reverse(store, id, clock_wall_ms() + 60000, &err));
+    assert_true(store_move(store, id, RUN_QUEUED, EVENT_START, NULL, NULL, NULL, &err));
+    assert_true(store_move(store, id, RUN_RUNNING, EVENT_SUCCEED, NULL, NULL, NULL, &err));
+    assert_true(daemon_duties(place->engine, &place->settings, &err));
+    assert_true(store_run_load(store, &place->arena, id, &run, &err));
+    assert_int_equal(run.finishing, RUN_FINISHING_NO);
+    assert_true(store_keep_reverse(store, id, clock_wall_ms() - 1, &err));
+    assert_true(daemon_duties(place->engine, &place->settings, &err));
+    assert_true(store_run_load(store, &place->arena, id, &run, &err));
+    assert_int_equal(run.finishing, RUN_FINISHING_ASKED);
+    assert_int_equal(run.ended_as, RUN_SUCCEEDED);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "stage") == 0 && strcmp(argv[2], "fetch") == 0)
@@ -400,6 +446,8 @@ int main(int argc, char **argv)
         PLACED(what_cannot_be_fetched_is_tried_again),
         PLACED(requests),
         PLACED(an_execution_pins_its_run),
+        PLACED(what_nobody_drives_is_cancelled),
+        PLACED(a_way_back_is_kept_as_promised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
