@@ -44,7 +44,11 @@ static int setup(void **state)
     place->settings =
         (Settings){.file = "gybe.yaml",
                    .state = arena_printf(&place->arena, "sqlite://%s/state/state.db", place->dir),
-                   .limits = {8, 16, 86400000, 1LL << 30, 60000},
+                   .limits = {.concurrent_runs = 8,
+                              .concurrent_copies = 16,
+                              .abandon_after_ms = 86400000,
+                              .repository_size_bytes = 1LL << 30,
+                              .fetch_time_ms = 60000},
                    .connections = sides,
                    .connection_count = 3,
                    .repositories = &place->entry,
