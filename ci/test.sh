@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds with ASan and UBSan, runs every test, and ci/lint.sh as one more.
-#   --fast      only what fits into five minutes: no slow integration tests, no lint
+# Installs what is missing, builds with ASan and UBSan, runs every test; then, as one more each, those of what
+# has threads under TSan, and ci/lint.sh.
+#   --fast      only what fits into five minutes: no slow integration tests, no TSan, no lint
 #   --no-setup  installs nothing
 #   --filter R  only tests whose name matches R
 # The last line is `N passed, N failed`; exit 0 only if all ran and passed. Logs stay in build/asan/logs.
@@ -81,7 +82,24 @@ done < <(grep '^failed ' <<<"$summary" || true)
 
 if [ $((passed + failed)) -eq 0 ]; then give_up "$logs/ctest.log" "no test ran"; fi
 
+# What has threads, once more under TSan: no process of these tests may have seen a race.
+threaded() {
+  local races=$PWD/build/tsan/races
+  rm -rf "$races"
+  cmake --preset tsan && cmake --build --preset tsan --target threaded_tests && mkdir -p "$races" &&
+    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:log_path=$races/race" \
+      ctest --test-dir build/tsan -L threaded --output-on-failure --no-tests=error || return 1
+  cat "$races"/* 2>/dev/null
+  [ -z "$(ls "$races")" ]
+}
 if [ "$fast" = no ] && [ -z "$filter" ]; then
+  if threaded >"$logs/threaded.log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "---- the tests of what has threads failed under TSan; whole log: $logs/threaded.log"
+    tail -n 60 "$logs/threaded.log"
+  fi
   if ci/lint.sh >"$logs/lint.log" 2>&1; then
     passed=$((passed + 1))
   else

@@ -8,8 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SHORTEST_SECRET = 8 };
-
 static const char *const role_names[] = {[ROLE_NONE] = "nobody",
                                          [ROLE_VIEWER] = "viewer",
                                          [ROLE_OPERATOR] = "operator",
@@ -290,9 +288,6 @@ static void secret_check(Buf *problems, const char *what, const char *name, cons
 {
     if (secret->reveal == NULL || secret->reveal[0] == '\0')
         (void)buf_printf(problems, "%s of %s is empty\n", what, name);
-    else if (strlen(secret->reveal) < SHORTEST_SECRET)
-        (void)buf_printf(problems, "%s of %s is shorter than %d characters\n", what, name,
-                         SHORTEST_SECRET);
 }
 
 bool auth_settings_check(const Settings *settings, const char *address, bool loopback, Err *err)

@@ -24,7 +24,9 @@ enum {
     WORKERS = 4,
     HEAD_BYTES = 32 * 1024, // request line and headers of a connection
     HEADERS_MAX = 100,
-    BODIES_BYTES = 64 << 20,  // of all requests together
+    BODIES_BYTES = 64 << 20, // of all requests together
+    BODY_LEAST_BYTES = 1024,
+    BODY_CLAIMED_BYTES = 64 * 1024,
     DISCARD_BYTES = 32 << 20, // of a refused body, so that its sender sees why
     SILENT_S = 60,            // nothing moves on a connection that is being written
     STREAM_BLOCK_BYTES = 16 * 1024,
@@ -98,6 +100,13 @@ static bool sets(const HttpResponse *response, const char *name)
     return false;
 }
 
+static bool ends_connection(const Exchange *exchange)
+{
+    const Route *route = exchange->request.route;
+    return exchange->response.close || (route != NULL && (route->flags & ROUTE_CLOSE) != 0) ||
+           atomic_load(&exchange->server->draining);
+}
+
 // What every answer says, unless its handler says otherwise.
 static void headers_put(const Exchange *exchange, struct MHD_Response *answer)
 {
@@ -117,12 +126,22 @@ static void headers_put(const Exchange *exchange, struct MHD_Response *answer)
     for (size_t i = 0; i < ARRAY_LEN(always); i++)
         if (!sets(response, always[i].name))
             (void)MHD_add_response_header(answer, always[i].name, always[i].value);
-    if (response->close)
+    if (ends_connection(exchange))
         (void)MHD_add_response_header(answer, "Connection", "close");
+}
+
+static void answer_log(const Exchange *exchange)
+{
+    const HttpRequest *request = &exchange->request;
+    log_write(exchange->response.status >= 500 ? LOG_WARNING : LOG_DEBUG, "request", NULL,
+              LOG_FIELDS(LOG_STR("method", request->method), LOG_STR("path", request->path),
+                         LOG_I64("status", exchange->response.status),
+                         LOG_STR("who", request->principal.name), LOG_STR("id", request->id)));
 }
 
 static enum MHD_Result respond(Exchange *exchange)
 {
+    answer_log(exchange);
     const HttpResponse *response = &exchange->response;
     struct MHD_Response *answer = NULL;
     if (response->stream != NULL && exchange->stream == NULL) {
@@ -143,15 +162,6 @@ static enum MHD_Result respond(Exchange *exchange)
         MHD_queue_response(exchange->connection, (unsigned)response->status, answer);
     MHD_destroy_response(answer);
     return queued;
-}
-
-static void answer_log(const Exchange *exchange)
-{
-    const HttpRequest *request = &exchange->request;
-    log_write(exchange->response.status >= 500 ? LOG_WARNING : LOG_DEBUG, "request", NULL,
-              LOG_FIELDS(LOG_STR("method", request->method), LOG_STR("path", request->path),
-                         LOG_I64("status", exchange->response.status),
-                         LOG_STR("who", request->principal.name), LOG_STR("id", request->id)));
 }
 
 void http_answer(HttpRequest *request)
@@ -238,9 +248,20 @@ static void body_refuse(Exchange *exchange, int status, const char *hint, const 
     body_drop(exchange);
 }
 
+// What it says it will be, within what a claim alone may take.
+static size_t first_capacity(const Exchange *exchange)
+{
+    const char *length = http_header(&exchange->request, "Content-Length");
+    unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : BODY_LEAST_BYTES;
+    return bytes < BODY_LEAST_BYTES     ? BODY_LEAST_BYTES
+           : bytes > BODY_CLAIMED_BYTES ? BODY_CLAIMED_BYTES
+                                        : (size_t)bytes + 1;
+}
+
 static bool body_grow(Exchange *exchange, size_t needed)
 {
-    size_t capacity = exchange->body_capacity == 0 ? 8 * 1024 : exchange->body_capacity;
+    size_t capacity =
+        exchange->body_capacity == 0 ? first_capacity(exchange) : exchange->body_capacity * 2;
     while (capacity < needed)
         capacity *= 2;
     size_t more = capacity - exchange->body_capacity;
@@ -395,6 +416,7 @@ static enum MHD_Result head_take(Exchange *exchange, const char *method, const c
     request->daemon = server->daemon;
     request->deliveries = server->deliveries;
     request->received_ms = clock_wall_ms();
+    request->received_ns = clock_monotonic_ns();
     deadline_set(exchange, request->settings->limits.request_time_ms);
     peer_take(exchange);
     if (!head_guard(exchange, version))
@@ -436,13 +458,8 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
     Exchange *exchange = *state;
     if (exchange->phase == PHASE_HEAD)
         return head_take(exchange, method, version);
-    if (exchange->phase == PHASE_ANSWER) {
-        if ((exchange->request.route->flags & ROUTE_CLOSE) != 0 ||
-            atomic_load(&exchange->server->draining))
-            exchange->response.close = true;
-        answer_log(exchange);
+    if (exchange->phase == PHASE_ANSWER)
         return respond(exchange);
-    }
     if (*length == 0)
         return handle(exchange);
     enum MHD_Result taken = body_take(exchange, bytes, *length);

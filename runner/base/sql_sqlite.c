@@ -12,11 +12,19 @@
 #include <string.h>
 #include <time.h>
 
-enum { BUSY_MS = 10000, RETRY_MS = 10 };
+enum { BUSY_MS = 10000, RETRY_MS = 10, PREPARED_MAX = 32 };
+
+// The texts are few and come again and again: half of the time of a short statement is its parsing.
+typedef struct {
+    char *text;
+    sqlite3_stmt *statement;
+} Prepared;
 
 typedef struct {
     Sql base;
     sqlite3 *db;
+    Prepared prepared[PREPARED_MAX];
+    size_t next; // to be given up for another
 } Lite;
 
 static Lite *lite(Sql *sql)
@@ -102,9 +110,38 @@ static bool settings_apply(Sql *sql, Err *err)
     }
 }
 
+static void prepared_forget(Prepared *prepared)
+{
+    (void)sqlite3_finalize(prepared->statement);
+    free(prepared->text);
+    *prepared = (Prepared){0};
+}
+
+// Back to before its first row: no read of it stays open.
 static void statement_done(sqlite3_stmt **statement)
 {
-    (void)sqlite3_finalize(*statement);
+    (void)sqlite3_reset(*statement);
+    (void)sqlite3_clear_bindings(*statement);
+}
+
+static bool statement_of(Lite *sql, const char *text, sqlite3_stmt **ret_statement, Err *err)
+{
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        if (sql->prepared[i].text != NULL && strcmp(sql->prepared[i].text, text) == 0) {
+            *ret_statement = sql->prepared[i].statement;
+            return true;
+        }
+    Prepared *place = &sql->prepared[sql->next++ % PREPARED_MAX];
+    prepared_forget(place);
+    int code =
+        sqlite3_prepare_v3(sql->db, text, -1, SQLITE_PREPARE_PERSISTENT, &place->statement, NULL);
+    if (code != SQLITE_OK)
+        return sqlite_error(sql->db, code, text, err);
+    place->text = strdup(text);
+    if (place->text == NULL)
+        abort();
+    *ret_statement = place->statement;
+    return true;
 }
 
 static bool args_bind(Lite *sql, sqlite3_stmt *statement, const SqlArg *args, size_t count,
@@ -156,15 +193,15 @@ static bool run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, si
                 SqlRows *ret_rows, Err *err)
 {
     OWNED(statement_done) sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(lite(sql)->db, text, -1, &statement, NULL);
-    if (code != SQLITE_OK)
-        return sqlite_error(lite(sql)->db, code, text, err);
-    return args_bind(lite(sql), statement, args, arg_count, err) &&
+    return statement_of(lite(sql), text, &statement, err) &&
+           args_bind(lite(sql), statement, args, arg_count, err) &&
            rows_take(lite(sql), arena, statement, ret_rows, err);
 }
 
 static void done(Sql *sql)
 {
+    for (size_t i = 0; i < PREPARED_MAX; i++)
+        prepared_forget(&lite(sql)->prepared[i]);
     (void)sqlite3_close_v2(lite(sql)->db);
     free(sql);
 }
