@@ -75,7 +75,7 @@ static void batch_write(Deliveries *deliveries, Delivery **batch, size_t count)
     bool *known = arena_array(&arena, bool, count);
     bool wanted = false;
     Err err = {0};
-    qsort(batch, count, sizeof *batch, by_key);
+    qsort(batch, count, sizeof(Delivery *), by_key);
     for (size_t i = 0; i < count; i++) {
         rows[i] = batch[i]->row;
         wanted = wanted || rows[i].wanted;
