@@ -1,9 +1,11 @@
 #include "webhooks/handlers.h"
 
+#include "runner/base/clock.h"
 #include "runner/base/crypto.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
 #include "webhooks/deliveries.h"
+#include "webhooks/figures.h"
 #include "webhooks/provider.h"
 
 #include <string.h>
@@ -41,17 +43,29 @@ static const SettingsRepository *repository_of(const HttpRequest *request)
     return found;
 }
 
+// From its first byte that was looked at to the answer.
+static void hook_count(const HttpRequest *request, const char *source, HookResult result)
+{
+    figures_hook(source, result, clock_monotonic_ns() - request->received_ns);
+}
+
 // In the writer's thread.
 static void hook_done(Delivery *delivery)
 {
     Hook *hook = delivery->context;
+    const char *source = delivery->row.provider;
     if (!delivery->ok) {
+        hook_count(hook->request, source, HOOK_FAILED);
         Err retry = delivery->err;
         retry.kind = ERR_TRANSIENT;
         http_error(hook->arena, hook->response, &retry);
         http_answer(hook->request);
         return;
     }
+    hook_count(hook->request, source,
+               delivery->known        ? HOOK_KNOWN
+               : delivery->row.wanted ? HOOK_ACCEPTED
+                                      : HOOK_IGNORED);
     OWNED(json_done) json_t *answer = json_pack("{s:s}", "delivery", delivery->row.id);
     if (delivery->row.run[0] != '\0')
         (void)json_object_set_new(answer, "run", json_string(delivery->row.run));
@@ -117,6 +131,7 @@ static bool is_ping(const HttpRequest *request, const SettingsRepository *reposi
 static bool refused(const HttpRequest *request, const SettingsRepository *repository,
                     const Err *why, Arena *arena, HttpResponse *ret_response)
 {
+    hook_count(request, repository->webhook.provider, HOOK_REFUSED);
     log_warning("a delivery was refused", LOG_STR("repository", repository->name),
                 LOG_STR("request", request->id), LOG_STR("reason", why->message));
     http_refuse(arena, ret_response, 401, why->hint[0] != '\0' ? why->hint : NULL, "%s",
@@ -136,6 +151,7 @@ bool hooks_receive(const HttpRequest *request, Arena *arena, HttpResponse *ret_r
     }
     bool verified = provider_verify(&repository->webhook, request, arena, &why);
     if (known == NULL) {
+        hook_count(request, "unknown", HOOK_REFUSED);
         (void)err_set(err, ERR_NOT_FOUND, "there is no webhook of this name");
         return err_hint(err, "it is the name of an entry of `repositories` that has `webhook`");
     }
@@ -148,8 +164,10 @@ bool hooks_receive(const HttpRequest *request, Arena *arena, HttpResponse *ret_r
     }
     if (!verified)
         return refused(request, repository, &why, arena, ret_response);
-    if (!provider_read(&repository->webhook, request, repository->branch, arena, &event, err))
+    if (!provider_read(&repository->webhook, request, repository->branch, arena, &event, err)) {
+        hook_count(request, repository->webhook.provider, HOOK_MALFORMED);
         return false;
+    }
     ret_response->later = hook_keep;
     ret_response->later_state = hook_make(request, repository, &event, arena);
     return true;

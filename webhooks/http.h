@@ -63,8 +63,8 @@ typedef struct {
     Engine *engine;           // the worker's own; NULL in an inline handler
     Daemon *daemon;
     Deliveries *deliveries;
-    bool draining;       // the daemon is about to end
-    int64_t received_ms; // wall
+    bool draining;                    // the daemon is about to end
+    int64_t received_ms, received_ns; // wall; monotonic
     Exchange *exchange;
 } HttpRequest;
 

@@ -416,6 +416,7 @@ static enum MHD_Result head_take(Exchange *exchange, const char *method, const c
     request->daemon = server->daemon;
     request->deliveries = server->deliveries;
     request->received_ms = clock_wall_ms();
+    request->received_ns = clock_monotonic_ns();
     deadline_set(exchange, request->settings->limits.request_time_ms);
     peer_take(exchange);
     if (!head_guard(exchange, version))

@@ -54,7 +54,8 @@ static size_t body_make(char *body)
                  (unsigned long long)load.number, (unsigned long long)load.number + 1);
     size_t used = (size_t)length;
     memset(body + used, 'x', BODY_BYTES - used - 2);
-    memcpy(body + BODY_BYTES - 2, "\"}", 2);
+    body[BODY_BYTES - 2] = '"';
+    body[BODY_BYTES - 1] = '}';
     return BODY_BYTES;
 }
 
@@ -190,8 +191,10 @@ int main(int argc, char **argv)
     load.ms = malloc(SAMPLES_MAX * sizeof *load.ms);
     load.number = clock_wall_ms() * 1000;
     Client *clients = calloc((size_t)(count > 0 ? count : 1), sizeof *clients);
-    if (load.ms == NULL || clients == NULL || count <= 0)
+    if (load.ms == NULL || clients == NULL || count <= 0) {
+        free(clients);
         return 2;
+    }
     int64_t began_ns = clock_monotonic_ns();
     bool ok = run(clients, count, strtod(argv[5], NULL));
     double seconds = (double)(clock_monotonic_ns() - began_ns) / 1e9;
