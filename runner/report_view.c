@@ -2,6 +2,7 @@
 
 #include "runner/base/json.h"
 #include "runner/base/units.h"
+#include "runner/cli_show.h"
 
 #include <string.h>
 
@@ -123,8 +124,9 @@ static void next_part(ReportView *view, const json_t *report)
     {
         (void)row_add(view, part, sentence_text(view->arena, json_string_value(text)), NULL);
     }
-    if (json_array_size(next) == 1 &&
-        strstr(part->rows[0].cells[0], "othing that gybe made") != NULL)
+    const json_t *finish = cli_stage_named(json_object_get(report, "stages"), "finish");
+    bool finished = strcmp(json_get_string(finish, "status", ""), "SUCCEEDED") == 0;
+    if (finished && json_array_size(next) == 1) // which says that nothing is left
         part->tone = TONE_GOOD;
 }
 

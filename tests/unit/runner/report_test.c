@@ -181,6 +181,33 @@ static void what_is_bad_is_loud(void **state)
     assert_non_null(strstr(page, "<b class=\"warn\">400 ms</b>"));
 }
 
+static void a_finished_run_leaves_the_old_database_to_stop(void **state)
+{
+    (void)state;
+    static const struct {
+        bool switched;
+        const char *section;
+        size_t sentences;
+    } cases[] = {{false, "<section class=\"good\">\n<h2>What is still to do", 1},
+                 {true, "<section class=\"warn\">\n<h2>What is still to do", 2}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        OWNED(arena_done) Arena arena = {0};
+        OWNED(json_done) json_t *run = value(whole);
+        json_t *finish = json_array_get(json_object_get(run, "stages"), 4);
+        json_object_del(run, "way_back_until");
+        json_object_set_new(finish, "status", json_string("SUCCEEDED"));
+        json_object_set_new(finish, "data",
+                            json_pack("{s:[], s:b}", "removed", "switched", cases[i].switched));
+        OWNED(json_done) json_t *report = report_json(run);
+        const json_t *next = json_object_get(report, "next");
+        assert_int_equal(json_array_size(next), cases[i].sentences);
+        assert_non_null(strstr(report_html(&arena, report), cases[i].section));
+        assert_int_equal(strstr(report_text(&arena, report),
+                                "Left accepts its applications' logins again") != NULL,
+                         cases[i].switched);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +216,7 @@ int main(void)
         cmocka_unit_test(its_page_escapes_every_value),
         cmocka_unit_test(every_state_has_a_report),
         cmocka_unit_test(what_is_bad_is_loud),
+        cmocka_unit_test(a_finished_run_leaves_the_old_database_to_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
