@@ -84,10 +84,19 @@ const Route routes[] = {
      .summary = "Remove everything that gybe made on either side", .members = finish_members},
     {"GET", "/v1/schema.json", ROLE_NONE, 0, 0, health_schema,
      .summary = "JSON schema of the annotation", .type = "application/schema+json"},
+    {"GET", "/metrics", ROLE_VIEWER, 0, 0, metrics_show, .summary = "Figures for Prometheus",
+     .type = "text/plain"},
     {"GET", "/livez", ROLE_NONE, 0, ROUTE_ON_IO, health_live,
      .summary = "Whether the daemon lives"},
     {"GET", "/readyz", ROLE_NONE, 0, ROUTE_ON_IO, health_ready,
      .summary = "Whether the daemon takes and does what arrives"},
+    {0},
+};
+
+// What whoever can reach `metrics.listen` may read.
+const Route metrics_routes[] = {
+    {"GET", "/metrics", ROLE_NONE, 0, 0, metrics_show, .summary = "Figures for Prometheus",
+     .type = "text/plain"},
     {0},
 };
 

@@ -1,43 +1,13 @@
 // The API of a daemon that moves a real database: who may do what, a run from the wish to its end, what it
 // says of it, and that whoever listens misses nothing.
 
-#include "tests/it/harness/scene.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "tests/it/api_service.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "runner/base/json.h"
-#include "tests/it/harness/raw.h"
-
-enum { START_MS = 60000, STEP_MS = 180000 };
-
-static const char gate_token[] = "the-token-of-the-gate-0123456789",
-                  orca_token[] = "orca-0123456789", root_token[] = "root-0123456789",
-                  eye_token[] = "eye-0123456789", other_token[] = "other-0123456789";
-
-static const SceneSpec spec = {
-    .name = "api",
-    .setup = "create table shop.item (id bigint primary key, name text not null);"
-             "insert into shop.item select i, md5(i::text) from generate_series(1, 500) i;",
-    .spec_extra = "  approval: {quorum: 2}\n",
-};
-
-typedef struct {
-    It *it;
-    Scene *scene;
-    int port;
-    GybeRun *run;
-    const char *id; // of the gybe run
-} Service;
 
 static int setup(void **state)
 {
@@ -49,123 +19,6 @@ static int teardown(void **state)
 {
     it_close(*state);
     return 0;
-}
-
-static void kill_if_running(void *what)
-{
-    Child child = gybe_child(what);
-    if (gybe_running(what))
-        (void)kill(child.pid, SIGKILL);
-    if (gybe_running(what))
-        (void)gybe_wait(what, START_MS);
-}
-
-static void service_start(Service *service)
-{
-    It *it = service->it;
-    const char *const args[] = {"serve", "--config", service->scene->config, "--json", NULL};
-    service->run = gybe_start(it, NULL, args);
-    it_on_close(it, kill_if_running, service->run);
-    ItWait wait = it_wait(it, START_MS, "the daemon to listen");
-    for (int fd = -1; (fd = raw_try_connect(service->port)) < 0; it_wait_step(&wait)) {
-        if (!gybe_running(service->run))
-            it_fail(it, "it ended: %s", gybe_wait(service->run, START_MS).errors);
-    }
-}
-
-static Service *service_new(It *it)
-{
-    Service *service = arena_alloc(it_arena(it), sizeof *service);
-    SceneSpec wanted = spec;
-    service->it = it;
-    service->port = it_port(it);
-    wanted.config_extra =
-        it_text(it,
-                "  roles: {viewer: [\"*\"], operator: [olivia], approver: [dba]}\n"
-                "  trustedProxy: {header: X-Forwarded-User, addresses: [127.0.0.1/32]}\n"
-                "tokens:\n"
-                "  - {name: gate, role: approver, token: %s}\n"
-                "  - {name: orca, role: operator, repositories: [serv*], token: %s}\n"
-                "  - {name: root, role: admin, token: %s}\n"
-                "  - {name: eye, role: viewer, token: %s}\n"
-                "  - {name: other, role: operator, repositories: [else*], token: %s}\n"
-                "listen: 127.0.0.1:%d\npublicUrl: https://gybe.example.com\n",
-                gate_token, orca_token, root_token, eye_token, other_token, service->port);
-    service->scene = scene_new(it, &wanted);
-    service_start(service);
-    return service;
-}
-
-// --- asking ----------------------------------------------------------------------------------
-
-typedef struct {
-    int status;
-    json_t *json; // NULL: it is none; lives as long as the test
-    RawAnswer raw;
-} Answer;
-
-static void json_drop(void *value)
-{
-    json_decref(value);
-}
-
-// `who`: a token, or "@NAME" for a person whom the proxy names; NULL: nobody. `body` NULL: GET.
-static Answer ask(Service *service, const char *who, const char *path, const char *body)
-{
-    It *it = service->it;
-    const char *auth = who == NULL     ? ""
-                       : who[0] == '@' ? it_text(it, "X-Forwarded-User: %s\r\n", who + 1)
-                                       : it_text(it, "Authorization: Bearer %s\r\n", who);
-    const char *text = body == NULL
-                           ? it_text(it, "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n", path, auth)
-                           : it_text(it,
-                                     "POST %s HTTP/1.1\r\nHost: a\r\n%sContent-Type: text/plain\r\n"
-                                     "Content-Length: %zu\r\n\r\n%s",
-                                     path, auth, strlen(body), body);
-    Answer answer = {.raw = raw_ask_text(service->port, it_arena(it), text)};
-    Err err = {0};
-    answer.status = answer.raw.status;
-    if (json_parse("answer", answer.raw.body, strlen(answer.raw.body), &answer.json, &err))
-        it_on_close(it, json_drop, answer.json);
-    return answer;
-}
-
-static Answer must(Service *service, int status, const char *who, const char *path,
-                   const char *body)
-{
-    Answer answer = ask(service, who, path, body);
-    if (answer.status != status)
-        it_fail(service->it, "%s %s: %d instead of %d: %s", body != NULL ? "POST" : "GET", path,
-                answer.status, status, answer.raw.body);
-    return answer;
-}
-
-static const char *error_of(const Answer *answer)
-{
-    return json_get_string(json_object_get(answer->json, "error"), "message", "");
-}
-
-static void must_say(Service *service, const Answer *answer, const char *text)
-{
-    if (strstr(answer->raw.body, text) == NULL)
-        it_fail(service->it, "no \"%s\" in: %s", text, answer->raw.body);
-}
-
-static const char *path(Service *service, const char *rest)
-{
-    return it_text(service->it, "/v1/runs/%s%s", service->id, rest);
-}
-
-static void wait_for_state(Service *service, const char *state)
-{
-    for (ItWait wait = it_wait(service->it, STEP_MS, state);; it_wait_step(&wait)) {
-        Answer answer = must(service, 200, eye_token, path(service, ""), NULL);
-        const char *now = json_get_string(answer.json, "state", "");
-        if (strcmp(now, state) == 0)
-            return;
-        if (strcmp(now, "FAILED") == 0 || strcmp(now, "NEEDS_OPERATOR") == 0)
-            it_fail(service->it, "%s: %s", now, answer.raw.body);
-    }
 }
 
 // --- a run -----------------------------------------------------------------------------------
@@ -393,6 +246,7 @@ static void a_run_by_api(void **state)
             break;
     }
     scene_assert_clean(service->scene, service->scene->left);
+    check_metrics(service);
     assert_int_equal(kill(gybe_child(service->run).pid, SIGTERM), 0);
     assert_int_equal(gybe_wait(service->run, STEP_MS).exit_code, 0);
     it_passed(it);
