@@ -10,4 +10,5 @@ HttpHandler api_approve, api_reject, api_cancel, api_retry, api_rollback,
 HttpHandler api_start, api_request;                   // api_start.c
 HttpHandler hooks_receive;                            // hooks.c
 HttpHandler metrics_show;                             // metrics.c
+HttpHandler openapi_show;                             // openapi.c
 HttpHandler health_live, health_ready, health_schema; // health.c

@@ -84,6 +84,8 @@ const Route routes[] = {
      .summary = "Remove everything that gybe made on either side", .members = finish_members},
     {"GET", "/v1/schema.json", ROLE_NONE, 0, 0, health_schema,
      .summary = "JSON schema of the annotation", .type = "application/schema+json"},
+    {"GET", "/v1/openapi.json", ROLE_VIEWER, 0, 0, openapi_show,
+     .summary = "This description of the API"},
     {"GET", "/metrics", ROLE_VIEWER, 0, 0, metrics_show, .summary = "Figures for Prometheus",
      .type = "text/plain"},
     {"GET", "/livez", ROLE_NONE, 0, ROUTE_ON_IO, health_live,

@@ -25,7 +25,8 @@ typedef struct {
     Scene *scene;
     int port, metrics_port;
     GybeRun *run;
-    const char *id; // of the gybe run
+    const char *id;      // of the gybe run
+    const char *request; // that it came from
 } Service;
 
 Service *service_new(It *it);
@@ -44,4 +45,5 @@ void must_say(Service *service, const Answer *answer, const char *text);
 const char *path(Service *service, const char *rest); // "/v1/runs/ID" and the rest
 void wait_for_state(Service *service, const char *state);
 
+void check_openapi(Service *service); // api_openapi.c
 void check_metrics(Service *service); // api_metrics.c; of a run that was finished

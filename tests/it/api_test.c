@@ -52,6 +52,7 @@ static const char *requested(Service *service, const char *body)
     assert_non_null(at);
     assert_memory_equal(url, "https://gybe.example.com/v1/", 28);
     (void)must(service, 404, other_token, at, NULL);
+    service->request = json_get_string(answer.json, "request", "");
     for (ItWait wait = it_wait(service->it, START_MS, "the request");; it_wait_step(&wait)) {
         answer = must(service, 200, orca_token, at, NULL);
         const char *state = json_get_string(answer.json, "state", "");
@@ -247,6 +248,7 @@ static void a_run_by_api(void **state)
     }
     scene_assert_clean(service->scene, service->scene->left);
     check_metrics(service);
+    check_openapi(service);
     assert_int_equal(kill(gybe_child(service->run).pid, SIGTERM), 0);
     assert_int_equal(gybe_wait(service->run, STEP_MS).exit_code, 0);
     it_passed(it);
