@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BATCH_MAX = 256, UNHEALTHY_MS = 15000 };
 
@@ -58,6 +59,14 @@ static void answer_all(Delivery **batch, size_t count, const DeliveryRow *rows, 
     }
 }
 
+// In one order everywhere: two daemons that write the same deliveries must not wait for each other.
+static int by_key(const void *a, const void *b)
+{
+    const DeliveryRow *left = &(*(Delivery *const *)a)->row, *right = &(*(Delivery *const *)b)->row;
+    int repository = strcmp(left->repository, right->repository);
+    return repository != 0 ? repository : strcmp(left->key, right->key);
+}
+
 static void batch_write(Deliveries *deliveries, Delivery **batch, size_t count)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -66,6 +75,7 @@ static void batch_write(Deliveries *deliveries, Delivery **batch, size_t count)
     bool *known = arena_array(&arena, bool, count);
     bool wanted = false;
     Err err = {0};
+    qsort(batch, count, sizeof *batch, by_key);
     for (size_t i = 0; i < count; i++) {
         rows[i] = batch[i]->row;
         wanted = wanted || rows[i].wanted;
