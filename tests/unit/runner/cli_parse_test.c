@@ -80,7 +80,6 @@ static void wrong_usage_says_what(void **state)
     } cases[] = {
         {"gybe vaildate", "unknown command \"vaildate\"; did you mean validate?"},
         {"gybe zzzzzzzz", "unknown command \"zzzzzzzz\""},
-        {"gybe serve", "unknown command \"serve\""},
         {"gybe plan --reop x", "plan: unknown option --reop; did you mean --repo?"},
         {"gybe plan --reop=x", "plan: unknown option --reop; did you mean --repo?"},
         {"gybe runs --digest d", "runs: unknown option --digest"},
