@@ -26,14 +26,14 @@ static bool wal_is_logical(Connection *publisher, Arena *arena, bool *ret_so, Er
 }
 
 // By doing: the right to subscribe cannot be read from attributes on managed servers.
-static bool may_subscribe(Connection *subscriber, Secret conninfo, Arena *arena, Err *ret_why)
+static bool may_subscribe(Connection *subscriber, Err *ret_why)
 {
     bool may =
         connection_exec(subscriber, ret_why,
-                        "BEGIN; CREATE SUBSCRIPTION gybe_trial CONNECTION %s PUBLICATION gybe_trial"
+                        "BEGIN; CREATE SUBSCRIPTION gybe_trial CONNECTION " LANE_TRIAL_CONNINFO
+                        " PUBLICATION gybe_trial"
                         " WITH (connect = false, enabled = false, create_slot = false,"
-                        " slot_name = NONE); ROLLBACK",
-                        pg_literal(arena, conninfo.reveal));
+                        " slot_name = NONE); ROLLBACK");
     Err ignored = {0};
     if (!may && connection_in_transaction(subscriber))
         (void)connection_exec(subscriber, &ignored, "ROLLBACK");
@@ -185,7 +185,7 @@ bool crossing_back_arm(Crossing *crossing, Err *err)
                     switch_to(crossing->request, crossing->direction), crossing->arena, &conninfo,
                     err))
         return false;
-    if (!may_subscribe(crossing->from, conninfo, crossing->arena, &why)) {
+    if (!may_subscribe(crossing->from, &why)) {
         if (strcmp(why.sqlstate, "42501") != 0 && strcmp(why.sqlstate, "2F003") != 0 &&
             strcmp(why.sqlstate, "28000") != 0) {
             *err = why;

@@ -3,6 +3,7 @@
 
 #include "stage/plan_parts.h"
 
+#include "stage/postgres/lane.h"
 #include "stage/postgres/schema.h"
 #include "stage/sides.h"
 #include "stage/workload.h"
@@ -82,8 +83,7 @@ static bool try_replication(Plan *plan, Err *err)
     return true;
 }
 
-// The peer's address is tried from here first: a failing CREATE SUBSCRIPTION would write its password
-// into the server's log.
+// The peer's address is tried from here.
 static bool peer_answers(const ConnectionProfile *profile, Err *reason)
 {
     OWNED(connection_close) Connection *peer = NULL;
@@ -95,26 +95,12 @@ static void try_subscription(Plan *plan, Connection *subscriber, const Connectio
                              FindingLevel level, const char *id, const char *consequence)
 {
     Err reason = {0};
-    const char *conninfo = pg_literal(plan->arena, publisher->peer_uri.reveal);
     bool ok =
         peer_answers(publisher, &reason) &&
         may(subscriber,
-            arena_printf(
-                plan->arena,
-                "SET LOCAL log_min_messages=%s; CREATE SUBSCRIPTION gybe_try CONNECTION %s "
-                "PUBLICATION"
-                " gybe_try WITH (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
-                "'panic'", conninfo),
+            "CREATE SUBSCRIPTION gybe_try CONNECTION " LANE_TRIAL_CONNINFO " PUBLICATION gybe_try"
+            " WITH (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
             &reason);
-    if (!ok && strstr(reason.message, "log_min_messages") != NULL) {
-        err_clear(&reason); // only superusers may change that: then without
-        ok = may(subscriber,
-                 arena_printf(plan->arena,
-                              "CREATE SUBSCRIPTION gybe_try CONNECTION %s PUBLICATION gybe_try WITH"
-                              " (connect=false, create_slot=false, enabled=false, slot_name=NONE)",
-                              conninfo),
-                 &reason);
-    }
     if (!ok)
         plan_finding(
             plan, level, id, publisher->name,

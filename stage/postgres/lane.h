@@ -7,6 +7,10 @@
 #include "stage/postgres/connection.h"
 #include "stage/stage.h"
 
+// For trying whether CREATE SUBSCRIPTION is allowed (connect=false): nobody is called, but the statement
+// and its password would stay in the server's log and WAL (E1).
+#define LANE_TRIAL_CONNINFO "'host=gybe.invalid dbname=gybe user=gybe password=gybe'"
+
 typedef struct {
     const char *label;   // "f1", "f2" forward; "r1", "r2" reverse
     const char *name;    // publication (data), slot and subscription
