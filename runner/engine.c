@@ -505,6 +505,9 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
     RunRow row;
     if (!store_run_load(engine->store, &arena, run, &row, err))
         return false;
+    if (row.state == RUN_SUCCEEDED) // only a pipeline has its last stage done again
+        return err_set(err, ERR_CONFLICT, "run %s is %s: it cannot %s", run,
+                       run_state_name(row.state), run_event_name(EVENT_RETRY));
     // One that stopped in the middle, because whoever drove it died, is simply driven on.
     bool open = !run_state_ended(row.state) && row.state != RUN_FOLLOWING;
     bool ok =
