@@ -600,6 +600,20 @@ bool engine_stranded(Engine *engine, Arena *arena, Strings *ret_runs, Err *err)
     return true;
 }
 
+bool engine_uncalled(Engine *engine, int64_t before_ms, Arena *arena, Strings *ret_runs, Err *err)
+{
+    RunRow *rows = NULL;
+    size_t count = 0;
+    if (!store_run_list(engine->store, arena, run_state_name(RUN_WAITING_FOR_PIPELINE), &rows,
+                        &count, err))
+        return false;
+    *ret_runs = (Strings){.items = arena_array(arena, const char *, count + 1)};
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].created_ms < before_ms)
+            ret_runs->items[ret_runs->count++] = rows[i].id;
+    return true;
+}
+
 bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};

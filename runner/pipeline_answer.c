@@ -58,8 +58,11 @@ static const char *unbegun(const PipelineLook *look)
 {
     const RunRow *run = &look->run;
     bool waits = strcmp(look->stage->name, "approve") == 0 && run->state == RUN_AWAITING_APPROVAL;
+    bool finishing = run->finishing != RUN_FINISHING_NO && strcmp(look->stage->name, "finish") == 0;
     if (strcmp(look->stage->status, "CANCELED") == 0)
         return "CANCELED";
+    if (finishing) // of a run that has ended
+        return "QUEUED";
     if (run_state_ended(run->state))
         return own_words(look->stage->name,
                          run->state == RUN_SUCCEEDED ? "FAILED" : run_state_name(run->state));

@@ -4,11 +4,15 @@
 
 #include <string.h>
 
-enum { WEBHOOK_BODY_MAX = 4 << 20 };
+enum { WEBHOOK_BODY_MAX = 4 << 20, CALL_BODY_MAX = 64 << 10 };
 
 const Route routes[] = {
     {"POST", "/v1/webhooks/{repository}", ROLE_NONE, WEBHOOK_BODY_MAX, ROUTE_ON_IO | ROUTE_CLOSE,
      hooks_receive},
+    {"POST", "/v1/spinnaker/{execution}/{stage}", ROLE_OPERATOR, CALL_BODY_MAX, 0, spinnaker_call},
+    {"GET", "/v1/spinnaker/{execution}/{stage}", ROLE_OPERATOR, 0, 0, spinnaker_look},
+    {"POST", "/v1/spinnaker/{execution}/{stage}/cancel", ROLE_OPERATOR, CALL_BODY_MAX, 0,
+     spinnaker_cancel},
     {"GET", "/v1/schema.json", ROLE_NONE, 0, 0, health_schema},
     {"GET", "/livez", ROLE_NONE, 0, ROUTE_ON_IO, health_live},
     {"GET", "/readyz", ROLE_NONE, 0, ROUTE_ON_IO, health_ready},
