@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "runner/base/clock.h"
 #include "runner/base/json.h"
 #include "runner/base/spawn.h"
+#include "runner/base/units.h"
 #include "runner/cli_drive.h"
 #include "runner/cli_target.h"
 #include "stage/stage.h"
@@ -90,6 +92,24 @@ static bool runs_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
     return true;
 }
 
+static bool pipelines_look(Cli *cli, Engine *engine, const Settings *settings, json_t *findings,
+                           Err *err)
+{
+    Strings runs;
+    int64_t within_ms = settings->spinnaker_start_within_ms;
+    if (!engine_uncalled(engine, clock_wall_ms() - within_ms, cli->arena, &runs, err))
+        return false;
+    for (size_t i = 0; i < runs.count; i++)
+        finding(
+            findings, "error", runs.items[i],
+            arena_printf(cli->arena, "no pipeline has called it within %s",
+                         duration_format(cli->arena, within_ms)),
+            "look in Spinnaker why the webhook trigger started nothing (source, enabled), or end "
+            "the run: gybe cancel",
+            cli->arena);
+    return true;
+}
+
 // A schema gybe whose run this store does not know was left by another, or by a store that is gone.
 static void owners_judge(Cli *cli, Engine *engine, json_t *findings)
 {
@@ -144,6 +164,7 @@ int cli_doctor(Cli *cli)
     OWNED(json_done) json_t *findings = NULL;
     // Runs first: what is settled there is not found again at the poolers.
     if (!cli_engine(cli, &settings, &engine, &err) || !runs_look(cli, engine, runs, &err) ||
+        !pipelines_look(cli, engine, &settings, runs, &err) ||
         !profiles_look(cli, &settings, &findings, &err))
         return cli_fail(cli, &err);
     owners_judge(cli, engine, findings);

@@ -513,6 +513,9 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
     RunRow row;
     if (!store_run_load(engine->store, &arena, run, &row, err))
         return false;
+    if (row.state == RUN_SUCCEEDED) // only a pipeline has its last stage done again
+        return err_set(err, ERR_CONFLICT, "run %s is %s: it cannot %s", run,
+                       run_state_name(row.state), run_event_name(EVENT_RETRY));
     // One that stopped in the middle, because whoever drove it died, is simply driven on.
     bool open = !run_state_ended(row.state) && row.state != RUN_FOLLOWING;
     bool ok =
@@ -602,6 +605,20 @@ bool engine_stranded(Engine *engine, Arena *arena, Strings *ret_runs, Err *err)
         if (stranded)
             ret_runs->items[ret_runs->count++] = rows[i].id;
     }
+    return true;
+}
+
+bool engine_uncalled(Engine *engine, int64_t before_ms, Arena *arena, Strings *ret_runs, Err *err)
+{
+    RunRow *rows = NULL;
+    size_t count = 0;
+    if (!store_run_list(engine->store, arena, run_state_name(RUN_WAITING_FOR_PIPELINE), &rows,
+                        &count, err))
+        return false;
+    *ret_runs = (Strings){.items = arena_array(arena, const char *, count + 1)};
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].created_ms < before_ms)
+            ret_runs->items[ret_runs->count++] = rows[i].id;
     return true;
 }
 

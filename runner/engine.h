@@ -88,6 +88,8 @@ bool engine_retry(Engine *engine, const char *run, const char *recorded, Err *er
 bool engine_rollback(Engine *engine, const char *run, const char *recorded, Err *err);
 // Runs that were left in the middle of a switch: nobody works at them, and clients may be held.
 bool engine_stranded(Engine *engine, Arena *arena, Strings *ret_runs, Err *err);
+// Runs that a pipeline was to drive, and that none has called since `before_ms` (wall).
+bool engine_uncalled(Engine *engine, int64_t before_ms, Arena *arena, Strings *ret_runs, Err *err);
 // Brings such a switch to one of its two ends, without going on with the run. *ret_result as of a stage.
 // ERR_CONFLICT when another process drives the run.
 bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *err);

@@ -5,6 +5,7 @@
 #include "runner/base/json.h"
 #include "runner/base/log.h"
 #include "runner/intake_parts.h"
+#include "runner/pipeline.h"
 
 #include <string.h>
 
@@ -18,10 +19,18 @@ typedef struct {
     Arena *arena;
 } Asking;
 
+// In one commit with what a pipeline asks of the run.
 static bool end(const Asking *asking, const char *run, Err *err)
 {
-    return store_request_end(engine_store(asking->engine), asking->row->id, REQUEST_DONE, run, "",
-                             err);
+    Store *store = engine_store(asking->engine);
+    bool pipeline = strcmp(asking->row->kind, "spinnaker") == 0;
+    bool ok = store_begin(store, err) &&
+              store_request_end(store, asking->row->id, REQUEST_DONE, run, "", err) &&
+              (!pipeline || pipeline_resolved(store, asking->row, run, asking->arena, err)) &&
+              store_commit(store, err);
+    if (!ok)
+        store_abandon(store);
+    return ok;
 }
 
 // The run that is named must be one of the repository that is named, if one is.

@@ -7,6 +7,7 @@
 #include "runner/executor.h"
 #include "runner/meter.h"
 #include "runner/scheduler_parts.h"
+#include "runner/store_call.h"
 
 #include <string.h>
 #include <sys/random.h>
@@ -168,6 +169,7 @@ static bool cancel_look(Drive *drive, Err *err)
         return false;
     drive->changed = false;
     drive->cancel_asked = run.cancel_asked;
+    drive->stop_asked = strcmp(run.stop_stage, drive->follow.stage.name) == 0;
     // An automatic rollback is never cancelled.
     drive->never_cancel =
         run.rollback == RUN_ROLLBACK_AUTOMATIC && strcmp(drive->follow.stage.name, "rollback") == 0;
@@ -180,7 +182,7 @@ static bool stop_as_asked(Drive *drive, Err *err)
     if (!cancel_look(drive, err))
         return false;
     follow->timed_out = follow->timed_out || clock_monotonic_ms() >= follow->deadline_ms;
-    int wanted = scheduler_stops(drive->scheduler) + drive->cancel_asked;
+    int wanted = scheduler_stops(drive->scheduler) + drive->cancel_asked + drive->stop_asked;
     return stop_ask(follow, (drive->never_cancel ? 0 : wanted) + follow->timed_out, err);
 }
 
@@ -314,6 +316,13 @@ static bool again(Drive *drive, const Look *look, const StageRow *stage, int64_t
                           err));
 }
 
+// A pipeline wanted the stage stopped: the run stays open.
+static bool stage_stops(Drive *drive, Look *look, const StageRow *stage, Err *err)
+{
+    return store_call_stopped(drive->scheduler->spec.store, look->run.id, stage->name, err) &&
+           drive_move(drive, look, EVENT_HOLD, NULL, NULL, stage->name, err);
+}
+
 // The daemon was asked to stop: the run is left as one that is ready to go on.
 static bool put_down(Drive *drive, const Look *look, const StageRow *stage, Err *err)
 {
@@ -326,6 +335,8 @@ static bool unsuccessful(Drive *drive, Look *look, const StageRow *stage, const 
 {
     OWNED(arena_done) Arena arena = {0};
     bool canceled = strcmp(status, "CANCELED") == 0;
+    if (canceled && !look->run.cancel_asked && strcmp(look->run.stop_stage, stage->name) == 0)
+        return stage_stops(drive, look, stage, err);
     bool may_pass = strcmp(status, "FAILED") == 0 &&
                     err_policy(err_kind_from_name(json_get_string(error, "kind", "")))->retry;
     if (canceled && drive->scheduler->draining && !look->run.cancel_asked)
@@ -391,6 +402,8 @@ static bool lost_record(Drive *drive, Look *look, const StageRow *stage, Err *er
         return put_down(drive, look, stage, err);
     if (look->run.cancel_asked) // the next step ends the run with nothing left behind
         return true;
+    if (strcmp(look->run.stop_stage, stage->name) == 0)
+        return stage_stops(drive, look, stage, err);
     if (scheduler_stops(drive->scheduler) > 0)
         return run_ends(drive, look, stage, "CANCELED", text, err);
     if (stage->tries + 1 >= LOST_MOST || stage_find(stage->name)->lost == LOST_NEVER ||

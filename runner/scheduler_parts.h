@@ -33,6 +33,7 @@ typedef struct {
     int watch;         // of the spool; -1: none
     bool changed;      // the store may have news of it
     bool cancel_asked; // as the store said last
+    bool stop_asked;   // of the stage at work, not of the run
     bool never_cancel; // an automatic rollback
     bool waits;        // until another run has ended
     bool done;         // nobody has to drive it any more

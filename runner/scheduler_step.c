@@ -7,6 +7,7 @@
 #include "runner/base/json.h"
 #include "runner/executor.h"
 #include "runner/scheduler_parts.h"
+#include "runner/store_call.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -437,6 +438,21 @@ static bool work_step(Drive *drive, Look *look, Arena *arena, Step *ret_step, Er
     return stage_execute(drive, look, next, arena, ret_step, err);
 }
 
+// A pipeline does not want the stage any more that it asked for: it was not begun yet.
+static bool stop_step(Drive *drive, Look *look, Err *err)
+{
+    Store *store = drive->scheduler->spec.store;
+    bool begun = look->run.state == RUN_RUNNING || look->run.state == RUN_AWAITING_APPROVAL;
+    bool ok = store_begin(store, err) &&
+              store_call_stopped(store, look->run.id, look->run.stop_stage, err) &&
+              (begun || drive_move(drive, look, EVENT_START, NULL, NULL, NULL, err)) &&
+              drive_move(drive, look, EVENT_HOLD, NULL, NULL, NULL, err) &&
+              store_commit(store, err);
+    if (!ok)
+        store_abandon(store);
+    return ok;
+}
+
 static bool free_step(Drive *drive, Arena *arena, Step *ret_step, Err *err)
 {
     Look look = {0};
@@ -452,7 +468,8 @@ static bool free_step(Drive *drive, Arena *arena, Step *ret_step, Err *err)
         *ret_step = STEP_DONE;
         return true;
     }
-    if (look.run.finishing != RUN_FINISHING_NO && stops == 0)
+    if (look.run.finishing != RUN_FINISHING_NO && stops == 0 &&
+        strcmp(look.run.stop_stage, "finish") != 0)
         return finish_step(drive, &look, arena, ret_step, err);
     bool held = (look.run.state == RUN_FOLLOWING || look.run.state == RUN_WAITING_FOR_PIPELINE) &&
                 !look.run.cancel_asked;
@@ -460,6 +477,9 @@ static bool free_step(Drive *drive, Arena *arena, Step *ret_step, Err *err)
         *ret_step = STEP_DONE;
         return true;
     }
+    if (look.run.stop_stage[0] != '\0' && !look.run.cancel_asked &&
+        look.run.rollback != RUN_ROLLBACK_AUTOMATIC)
+        return stop_step(drive, &look, err);
     if ((stops > 0 || look.run.cancel_asked) && look.run.rollback != RUN_ROLLBACK_AUTOMATIC)
         return cancel_step(drive, &look, err);
     return work_step(drive, &look, arena, ret_step, err);

@@ -140,6 +140,41 @@ static void check_url(const FileCheck *check, size_t i)
         check_login(check, i, ssh);
 }
 
+// libpq and people read "user:pa/ss@host" and "user:p@ss@host" in two ways; its errors would then name a
+// part of the password as a host, a port or a database.
+static bool uri_clear(const char *uri)
+{
+    const char *rest = uri != NULL ? strstr(uri, "://") : NULL;
+    if (rest == NULL)
+        return true;
+    rest += 3;
+    size_t length = strcspn(rest, "?");
+    const char *first = memchr(rest, '@', length);
+    return first == NULL ||
+           (first == memrchr(rest, '@', length) && first < rest + strcspn(rest, "/?"));
+}
+
+static void check_uris(const FileCheck *check)
+{
+    const Settings *settings = check->settings;
+    for (size_t i = 0; i < settings->connection_count; i++) {
+        const ConnectionProfile *profile = &settings->connections[i];
+        const YamlNode *node = yaml_get(yaml_get(check->document, "connections"), profile->name);
+        const struct {
+            Secret uri;
+            const char *key;
+        } uris[] = {
+            {profile->uri, "uri"}, {profile->reader, "reader"}, {profile->peer_uri, "peerUri"}};
+        for (size_t j = 0; j < ARRAY_LEN(uris); j++)
+            if (!uri_clear(uris[j].uri.reveal))
+                file_refuse(check, node,
+                            arena_printf(check->problems->arena, "connections.%s.%s", profile->name,
+                                         uris[j].key),
+                            "the address can be read in two ways: percent-encode @ and / in its "
+                            "user and password (%%40, %%2F)");
+    }
+}
+
 static void check_repositories(const FileCheck *check)
 {
     const Settings *settings = check->settings;
@@ -247,6 +282,7 @@ static void check_policy_tighter(const FileCheck *check, size_t i)
 void settings_check(const Settings *settings, const YamlNode *document, Problems *problems)
 {
     FileCheck check = {settings, document, problems};
+    check_uris(&check);
     check_repositories(&check);
     for (size_t i = 0; i < settings->repository_count; i++)
         check_policy_tighter(&check, i);

@@ -18,7 +18,7 @@ enum { STORE_ID_LENGTH = 16 };
     "id, migration, repository, revision, blob, document, authors, source, target, person,"        \
     " recorded, until, state, waiting, plan_digest, approved_digest, approved_until, gate_until,"  \
     " fence, cancel_asked, drop_copied, finishing, ended_as, error, created, ended,"               \
-    " rollback, workload, owner, active, keep_until, pipeline, target_lock"
+    " rollback, workload, owner, active, keep_until, pipeline, target_lock, stop_stage"
 
 static bool identity_read(Store *store, Err *err)
 {
@@ -196,7 +196,7 @@ static bool run_insert(Store *store, const RunRow *run, Err *err)
 
 static bool pipeline_ask(Store *store, const RunRow *run, Err *err)
 {
-    return !run->pipeline || store_outbox_add(store, run->id, "trigger_pipeline",
+    return !run->trigger || store_outbox_add(store, run->id, "trigger_pipeline",
                                               json_pack("{s:s, s:s, s:s, s:s}", "gybeRun", run->id,
                                                         "repository", run->repository, "revision",
                                                         run->commit, "migration", run->migration),
@@ -255,6 +255,7 @@ static RunRow run_from(const SqlRows *rows, size_t i)
         .keep_until_ms = sql_cell_int(rows, i, 30, 0),
         .pipeline = sql_cell_int(rows, i, 31, 0) != 0,
         .patient = sql_cell(rows, i, 32)[0] == '\0',
+        .stop_stage = sql_cell(rows, i, 33),
     };
 }
 

@@ -55,12 +55,13 @@ typedef struct {
     RunState ended_as; // what it was before it was finished
     const char *error; // JSON or ""
     int64_t created_ms, ended_ms;
-    const char *owner;     // "" nobody drives it
-    int64_t active_ms;     // when it last moved
-    int64_t keep_until_ms; // when its way back may go; 0: no date
-    bool pipeline;         // a pipeline drives it: starts as WAITING_FOR_PIPELINE
-    bool trigger;          // insert: the pipeline has to be started
-    bool patient;          // waits where its target is taken, instead of not being made
+    const char *owner;      // "" nobody drives it
+    int64_t active_ms;      // when it last moved
+    int64_t keep_until_ms;  // when its way back may go; 0: no date
+    bool pipeline;          // a pipeline drives it: starts as WAITING_FOR_PIPELINE
+    bool trigger;           // insert: the pipeline has to be started
+    const char *stop_stage; // a pipeline wants this stage stopped; "" none
+    bool patient;           // waits where its target is taken, instead of not being made
 } RunRow;
 
 typedef struct {
@@ -78,6 +79,7 @@ typedef struct {
     int tries;             // failures in a row that may pass
     int64_t not_before_ms; // wall; 0: at once
     int64_t copies;        // that it may do at once, while it runs
+    const char *digest;    // of the plan when it was claimed
 } StageRow;
 
 bool store_open(const char *uri, Store **ret_store, Err *err);

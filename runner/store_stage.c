@@ -11,7 +11,7 @@ enum { TOKEN_LENGTH = 26, FAR_MS = 3600 * 1000 };
 
 #define STAGE_COLUMNS                                                                              \
     "name, status, attempt, token, started, ended, data, error, progress, pid, start_time, "       \
-    "spool, read_to, host, tries, not_before, copies"
+    "spool, read_to, host, tries, not_before, copies, digest"
 
 static StageRow stage_from(const SqlRows *rows, size_t i)
 {
@@ -31,7 +31,8 @@ static StageRow stage_from(const SqlRows *rows, size_t i)
                       .host = sql_cell(rows, i, 13),
                       .tries = (int)sql_cell_int(rows, i, 14, 0),
                       .not_before_ms = sql_cell_int(rows, i, 15, 0),
-                      .copies = sql_cell_int(rows, i, 16, 0)};
+                      .copies = sql_cell_int(rows, i, 16, 0),
+                      .digest = sql_cell(rows, i, 17)};
 }
 
 bool store_stages(Store *store, Arena *arena, const char *run, StageRow **ret_stages,
@@ -56,7 +57,8 @@ bool store_stages(Store *store, Arena *arena, const char *run, StageRow **ret_st
 static const char claim_text[] =
     "update stage set status='RUNNING', attempt=attempt + 1, token=$3, lease_until=$4, started=$5,"
     " ended=0, data='', error='', progress='', pid=0, start_time=0, spool=$6, read_to=0,"
-    " host=$9, copies=$10, not_before=0"
+    " host=$9, copies=$10, not_before=0,"
+    " digest=(select plan_digest from run where run.id=$1)"
     " where run=$1 and name=$2 and status='PENDING' and (not_before <= $5 or not_before > $11)"
     " and ($7=0 or exists (select 1 from run where run.id=$1 and run.approved_digest<>''"
     " and run.approved_digest=run.plan_digest and run.approved_until>$5))" STORE_OWNED_RUN(

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { WEBHOOK_BODY_MAX = 4 << 20, API_BODY_MAX = 64 << 10 };
+enum { WEBHOOK_BODY_MAX = 4 << 20, API_BODY_MAX = 64 << 10, CALL_BODY_MAX = 64 << 10 };
 
 static const HttpField runs_query[] = {
     {"state", FIELD_TEXT, false, "only those in this state"},
@@ -29,6 +29,10 @@ static const HttpField logs_query[] = {
     {"stage", FIELD_TEXT, false, "only what this stage has said"},
     {"attempt", FIELD_COUNT, false, "only what this attempt has said"},
     {"after", FIELD_COUNT, false, "go on after what was read: `next` of the last answer"},
+    {0},
+};
+static const HttpField call_query[] = {
+    {"migration", FIELD_TEXT, false, "which one, where an execution drives several"},
     {0},
 };
 static const HttpField approve_members[] = {
@@ -82,6 +86,12 @@ const Route routes[] = {
      .summary = "Bring the traffic back to the source", .members = lever_members},
     {"POST", "/v1/runs/{run}/finish", ROLE_OPERATOR, API_BODY_MAX, 0, api_finish,
      .summary = "Remove everything that gybe made on either side", .members = finish_members},
+    {"POST", "/v1/spinnaker/{execution}/{stage}", ROLE_OPERATOR, CALL_BODY_MAX, 0, spinnaker_call,
+     .summary = "Start a stage for a pipeline", .query = call_query, .status = 202},
+    {"GET", "/v1/spinnaker/{execution}/{stage}", ROLE_OPERATOR, 0, 0, spinnaker_look,
+     .summary = "How a pipeline's stage is", .query = call_query},
+    {"POST", "/v1/spinnaker/{execution}/{stage}/cancel", ROLE_OPERATOR, CALL_BODY_MAX, 0,
+     spinnaker_cancel, .summary = "Stop a pipeline's stage", .query = call_query},
     {"GET", "/v1/schema.json", ROLE_NONE, 0, 0, health_schema,
      .summary = "JSON schema of the annotation", .type = "application/schema+json"},
     {"GET", "/v1/openapi.json", ROLE_VIEWER, 0, 0, openapi_show,

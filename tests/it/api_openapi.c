@@ -89,7 +89,8 @@ static void answers_as_it_says(Service *service, const Route *route, const json_
     Answer answer = ask(service, eye_token, where, posts ? "{}" : NULL);
     const json_t *said = json_object_get(json_object_get(operation, "responses"),
                                          it_text(service->it, "%d", answer.status));
-    if (said == NULL || answer.status >= 500 || (!posts && answer.status != 200))
+    if (said == NULL || answer.status >= 500 ||
+        (!posts && route->role <= ROLE_VIEWER && answer.status != 200))
         it_fail(service->it, "%s %s answers %d: %s", route->method, where, answer.status,
                 answer.raw.body);
     const char *type = raw_header(it_arena(service->it), &answer.raw, "Content-Type");

@@ -41,7 +41,7 @@ static void an_ended_run_only_moves_when_somebody_asks(void **state)
             assert_true(run_moves[i].event == EVENT_RETRY || run_moves[i].event == EVENT_FINISH ||
                         run_moves[i].event == EVENT_GO_BACK);
     RunState to;
-    assert_false(run_next(RUN_SUCCEEDED, EVENT_RETRY, &to));
+    assert_false(run_next(RUN_ROLLED_BACK, EVENT_RETRY, &to));
     assert_false(run_next(RUN_REJECTED, EVENT_RETRY, &to));
 }
 
