@@ -180,10 +180,13 @@ static bool parse_check(const Parse *parse, Err *err)
 {
     const Cli *cli = parse->cli;
     const CliCommand *command = cli->command;
-    if (cli->values.server != NULL)
+    if (cli->values.server != NULL && command != NULL && !cli->values.help && !command->remote)
+        return USAGE(parse, err, "%s does not work over --server: it needs this machine's files",
+                     command->name);
+    if (cli->values.server != NULL && cli->values.as != NULL)
         return USAGE(parse, err,
-                     "--server is not supported in this version: it has no daemon; "
-                     "leave it out to use the local store");
+                     "--as and --server exclude each other: the daemon knows by "
+                     "GYBE_TOKEN who acts");
     if (cli->values.quiet && cli->values.verbose)
         return USAGE(parse, err, "-q and -v exclude each other");
     if (command == NULL && parse->group != NULL)

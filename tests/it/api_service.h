@@ -45,5 +45,8 @@ void must_say(Service *service, const Answer *answer, const char *text);
 const char *path(Service *service, const char *rest); // "/v1/runs/ID" and the rest
 void wait_for_state(Service *service, const char *state);
 
+void check_remote_gate(Service *service); // api_remote.c; of a run at its gate
+void check_remote(Service *service);      // of one that has ended
+void remote_finish(Service *service);
 void check_openapi(Service *service); // api_openapi.c
 void check_metrics(Service *service); // api_metrics.c; of a run that was finished

@@ -225,6 +225,7 @@ static void a_run_by_api(void **state)
     (void)must(service, 409, orca_token, path(service, "/retry"), "{\"digest\":\"000000000000\"}");
     (void)must(service, 200, "@olivia", path(service, "/retry"), "{\"comment\":\"go on\"}");
     wait_for_state(service, "AWAITING_APPROVAL");
+    check_remote_gate(service);
     the_gate(service);
     // Whoever listens while it happens hears it to its end.
     int fd = events_open(service, 0);
@@ -239,7 +240,8 @@ static void a_run_by_api(void **state)
     Answer again = must(service, 409, gate_token, path(service, "/approve"),
                         "{\"digest\":\"0123456789abcdef\"}");
     assert_non_null(strstr(error_of(&again), "waits for no approval"));
-    (void)must(service, 200, orca_token, path(service, "/finish"), "{\"drop_copied\":false}");
+    check_remote(service);
+    remote_finish(service);
     for (ItWait wait = it_wait(it, STEP_MS, "finish");; it_wait_step(&wait)) {
         Answer now = must(service, 200, eye_token, path(service, ""), NULL);
         if (strstr(now.raw.body, "\"name\":\"finish\",\"started_at\"") != NULL &&
