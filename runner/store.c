@@ -197,10 +197,10 @@ static bool run_insert(Store *store, const RunRow *run, Err *err)
 static bool pipeline_ask(Store *store, const RunRow *run, Err *err)
 {
     return !run->trigger || store_outbox_add(store, run->id, "trigger_pipeline",
-                                              json_pack("{s:s, s:s, s:s, s:s}", "gybeRun", run->id,
-                                                        "repository", run->repository, "revision",
-                                                        run->commit, "migration", run->migration),
-                                              err);
+                                             json_pack("{s:s, s:s, s:s, s:s}", "gybeRun", run->id,
+                                                       "repository", run->repository, "revision",
+                                                       run->commit, "migration", run->migration),
+                                             err);
 }
 
 bool store_run_insert(Store *store, const RunRow *run, Err *err)
