@@ -43,7 +43,7 @@ static void value_put(Buf *buf, double value)
 void prometheus_sample(Buf *buf, const char *name, const char *const *labels, double value)
 {
     (void)buf_puts(buf, name);
-    for (size_t i = 0; labels != NULL && labels[i] != NULL; i += 2) {
+    for (size_t i = 0; labels != NULL && labels[i] != NULL && labels[i + 1] != NULL; i += 2) {
         (void)buf_printf(buf, "%s%s=\"", i == 0 ? "{" : ",", labels[i]);
         escaped_put(buf, labels[i + 1]);
         (void)buf_puts(buf, "\"");
