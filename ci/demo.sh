@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A whole migration on this machine: two PostgreSQL clusters, PgBouncer, an annotated repository, live
-# writes. Exit 0 only if the pause stayed under 250 ms, no transaction failed, none was lost and every
+# A whole migration on this machine: two PostgreSQL clusters, PgBouncer, live writes, the daemon, and a service
+# repository on a git server, to which a commit with an annotation is pushed over http. Exit 0 only if the pause stayed under 250 ms, no transaction failed, none was lost and every
 # table is equal by hash.
 #   --keep      leaves everything up and prints the addresses
 #   --no-setup  installs nothing
@@ -64,6 +64,7 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 pids=()
 load_pid=""
+git_pid=""
 
 stop_all() {
   local status=$?
@@ -72,10 +73,12 @@ stop_all() {
   if [ "$keep" = yes ] && [ "$status" -eq 0 ]; then
     say "left up, in $place"
     addresses
-    echo "stop: kill ${pids[*]}; rm -rf $place"
+    echo "stop: kill ${pids[*]} $git_pid; rm -rf $place"
     exit 0
   fi
   local pid
+  # What is started in the background ignores SIGINT unless it says otherwise, as servers do.
+  if [ -n "$git_pid" ]; then kill -TERM "$git_pid" 2>/dev/null || true; fi
   for pid in "${pids[@]}"; do kill -INT "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
   if [ "$status" -ne 0 ]; then
@@ -218,11 +221,23 @@ INI
   await PgBouncer 20 "$pg_bin/psql" -X -d "$PGB_ADMIN_URI" -c 'show version'
 }
 
+git_as_olivia() {
+  env GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 git -C "$place/orders" -c user.name=Olivia \
+    -c user.email=olivia@example.com -c commit.gpgsign=false "$@"
+}
+
+# A bare repository behind http, whose hook tells gybe of each push; and Olivia's clone of it.
 sample_repository() {
-  local git=(env GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 git -C "$place/orders"
-    -c user.name=Olivia -c user.email=olivia@example.com -c commit.gpgsign=false)
+  env GIT_CONFIG_NOSYSTEM=1 git init --quiet --bare --initial-branch=main "$place/git/orders.git"
+  git -C "$place/git/orders.git" config http.receivepack true
+  printf '#!/bin/sh\nexec python3 %q notify %q\n' "$PWD/ci/demo_git.py" \
+    "http://127.0.0.1:$serve_port/v1/webhooks/orders" >"$place/git/orders.git/hooks/post-receive"
+  chmod 755 "$place/git/orders.git/hooks/post-receive"
+  python3 ci/demo_git.py serve "$place/git" "$git_port" >"$place/git.log" 2>&1 &
+  git_pid=$!
   mkdir "$place/orders"
-  "${git[@]}" init --quiet --initial-branch=main
+  git_as_olivia init --quiet --initial-branch=main
+  git_as_olivia remote add origin "http://127.0.0.1:$git_port/orders.git"
   cat >"$place/orders/.gybe.yaml" <<YAML
 apiVersion: gybe/v1
 kind: DatabaseMigration
@@ -236,8 +251,8 @@ spec:
     traffic: orders-pooler
     maxPause: 250ms
 YAML
-  "${git[@]}" add .gybe.yaml
-  "${git[@]}" commit --quiet -m "Move the orders database"
+  git_as_olivia add .gybe.yaml
+  git_as_olivia commit --quiet -m "Move the orders database"
 }
 
 operator_file() {
@@ -245,6 +260,8 @@ operator_file() {
 apiVersion: gybe/v1
 kind: Runner
 state: sqlite://$place/state/state.db
+listen: 127.0.0.1:$serve_port
+publicUrl: http://127.0.0.1:$serve_port
 connections:
   orders-old: {uriFrom: {env: ORDERS_OLD_URI}}
   orders-new: {uriFrom: {env: ORDERS_NEW_URI}}
@@ -258,8 +275,9 @@ traffic:
     probeFrom: {env: ORDERS_APP_URI}
 repositories:
   - name: orders
-    url: file://$place/orders
+    url: file://$place/git/orders.git
     branch: main
+    webhook: {provider: github, secretsFrom: [{env: DEMO_HOOK_SECRET}]}
     connections: ["orders-*"]
     traffic: ["orders-*"]
 approvals:
@@ -298,14 +316,20 @@ source      $ORDERS_OLD_URI
 target      $ORDERS_NEW_URI
 pooler      $app_uri
 console     $PGB_ADMIN_URI
-repository  $place/orders
-operator    $place/gybe.yaml (needs ORDERS_OLD_URI, ORDERS_NEW_URI, PGB_ADMIN_URI as above)
+repository  http://127.0.0.1:$git_port/orders.git, cloned to $place/orders
+daemon      http://127.0.0.1:$serve_port
+operator    $place/gybe.yaml (needs ORDERS_OLD_URI, ORDERS_NEW_URI, PGB_ADMIN_URI as above, ORDERS_APP_URI the
+            pooler's, and DEMO_HOOK_SECRET=$DEMO_HOOK_SECRET)
 TXT
 }
 
 free_port; source_port=$port
 free_port; target_port=$port
 free_port; pooler_port=$port
+free_port; serve_port=$port
+free_port; git_port=$port
+DEMO_HOOK_SECRET=$(password)
+export DEMO_HOOK_SECRET
 app_password=$(password)
 gybe_password=$(password)
 admin_password=$(password)
@@ -326,18 +350,42 @@ operator_file
 
 say "$clients clients write through the pooler, $rate transactions a second"
 load_start
-back=()
-[ "$rollback" = no ] || back=(--rollback)
-say "gybe run --repo orders --as olivia --approve-as ada ${back[*]}"
+say "gybe serve, on port $serve_port"
+"$gybe" serve --config "$place/gybe.yaml" >"$place/serve.log" 2>&1 &
+pids+=($!)
+await "the daemon" 30 python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$serve_port/readyz')"
+
+say "git push: the annotation, to http://127.0.0.1:$git_port/orders.git"
+git_as_olivia push --quiet origin main
+run_json() { "$gybe" status latest --config "$place/gybe.yaml" --json 2>/dev/null; }
+field() { run_json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])" 2>/dev/null; }
+state_is() { case " $* " in *" $(field state) "*) return 0 ;; esac; return 1; }
+ends="SUCCEEDED FAILED CANCELED REJECTED EXPIRED ROLLED_BACK NEEDS_OPERATOR"
+# shellcheck disable=SC2086 # a list of words
+{
+  await "the run that the push starts" 60 run_json
+  echo "run $(field run), started by $(field started_by)"
+  await "the gate" 900 state_is AWAITING_APPROVAL $ends
+  if state_is AWAITING_APPROVAL; then
+    say "gybe approve, as ada, exactly this plan: $(field digest)"
+    "$gybe" approve latest --config "$place/gybe.yaml" --as ada --digest "$(field digest)"
+  fi
+  await "the run's end" 900 state_is $ends
+  if [ "$rollback" = yes ] && state_is SUCCEEDED; then
+    say "gybe rollback"
+    "$gybe" rollback latest --config "$place/gybe.yaml" --as olivia --json >"$report/rollback.jsonl" \
+      2>"$place/rollback.log" || tail -n 5 "$place/rollback.log"
+  fi
+}
 status=0
-"$gybe" run --config "$place/gybe.yaml" --repo orders --as olivia --approve-as ada "${back[@]}" --json \
-  >"$report/run.jsonl" 2>"$place/gybe.log" || status=$?
+"$gybe" logs latest --config "$place/gybe.yaml" --json >"$report/run.jsonl" 2>"$place/gybe.log" || status=$?
+run_json >"$report/run.json" || status=$?
 
 kill -TERM "$load_pid"
 load_status=0
 wait "$load_pid" || load_status=$?
 load_pid=""
-tail -n 1 "$report/run.jsonl" >"$report/result.json"
+"$gybe" report latest --config "$place/gybe.yaml" --format html --out "$report/report.html"
 [ "$load_status" -eq 0 ] || { cat "$place/load.log" >&2; exit 1; }
 
 equal=yes
@@ -351,11 +399,11 @@ rollback, equal = sys.argv[4] == "yes", sys.argv[5] == "yes"
 with open(report + "/load.json", encoding="utf-8") as file:
     load = json.load(file)
 try:
-    with open(report + "/result.json", encoding="utf-8") as file:
+    with open(report + "/run.json", encoding="utf-8") as file:
         result = json.load(file)
 except ValueError:
     result = {}
-stages = {s["name"]: s for s in result.get("data", {}).get("stages", [])}
+stages = {s["name"]: s for s in result.get("stages", []) if s.get("attempt")}
 data = {name: stage.get("data") or {} for name, stage in stages.items()}
 cutover, back = data.get("cutover", {}), data.get("rollback", {})
 checksum = data.get("verify", {}).get("checksum", {})
@@ -374,12 +422,12 @@ print(f"longest wait         {load['longest_ms']:.0f} ms (median {load['p50_ms']
 print(f"compared by hash     {checksum.get('rows')} rows in {checksum.get('tables')} tables, "
       f"{'?' if differences is None else len(differences)} differences")
 print(f"both sides at rest   {'equal' if equal else 'DIFFERENT'}, by count and hash in SQL")
-print(f"report               {report}/result.json")
+print(f"report               {report}/report.html (data: {report}/run.json)")
 
 wrong = []
-if status != 0 or result.get("status") != ("ROLLED_BACK" if rollback else "SUCCEEDED"):
+if status != 0 or result.get("state") != ("ROLLED_BACK" if rollback else "SUCCEEDED"):
     error = result.get("error") or {}
-    wrong.append(f"the run ended {result.get('status')} (exit {status}): {error.get('message')}")
+    wrong.append(f"the run ended {result.get('state')} (exit {status}): {error.get('message')}")
     if error.get("hint"):
         wrong.append(f"hint: {error['hint']}")
 if pause is None or pause >= 250:

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_MAX = 1 << 20, LINES_MAX = 512 };
+enum { READ_MAX = 1 << 20, LINE_MAX_BYTES = 64 << 20, LINES_MAX = 512 };
 
 bool spool_named(const char *directory, const char *name, Arena *arena, Spool *ret_spool, Err *err)
 {
@@ -66,6 +66,18 @@ size_t spool_lines(const char *text, size_t length, json_t **lines, size_t most,
     return (size_t)(at - text);
 }
 
+static bool piece_read(const Spool *spool, int fd, int64_t offset, size_t wanted, Arena *arena,
+                       json_t **lines, ssize_t *ret_length, size_t *ret_taken, size_t *ret_count,
+                       Err *err)
+{
+    char *text = arena_alloc(arena, wanted + 1);
+    *ret_length = pread(fd, text, wanted, offset);
+    if (*ret_length < 0)
+        return err_errno(err, errno, "cannot read the spool %s", spool->path);
+    *ret_taken = spool_lines(text, (size_t)*ret_length, lines, LINES_MAX, ret_count);
+    return true;
+}
+
 bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret_lines,
                 size_t *ret_count, Err *err)
 {
@@ -80,20 +92,23 @@ bool spool_read(const Spool *spool, int64_t *offset, Arena *arena, json_t ***ret
         return err_errno(err, errno, "cannot read the spool %s", spool->path);
     if (file.st_size <= *offset)
         return true;
-    size_t wanted = file.st_size - *offset > READ_MAX ? READ_MAX : (size_t)(file.st_size - *offset);
-    char *text = arena_alloc(arena, wanted + 1);
-    ssize_t length = pread(fd, text, wanted, *offset);
-    if (length < 0)
-        return err_errno(err, errno, "cannot read the spool %s", spool->path);
     json_t **lines = arena_array(arena, json_t *, LINES_MAX);
-    size_t count = 0;
-    size_t taken = spool_lines(text, (size_t)length, lines, LINES_MAX, &count);
-    if (taken == 0 && length == READ_MAX)
-        return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path,
-                       READ_MAX);
+    size_t taken = 0;
+    // A line that is longer than a usual read, such as the plan of thousands of tables, is read in one piece.
+    for (size_t most = READ_MAX; taken == 0 && most <= LINE_MAX_BYTES; most *= 4) {
+        ssize_t length = 0;
+        size_t left = (size_t)(file.st_size - *offset);
+        if (!piece_read(spool, fd, *offset, left < most ? left : most, arena, lines, &length,
+                        &taken, ret_count, err))
+            return false;
+        if (taken == 0 && (size_t)length < most) // its end is not written yet
+            break;
+        if (taken == 0 && most == LINE_MAX_BYTES)
+            return err_set(err, ERR_REMOTE, "the spool %s holds a line over %d bytes", spool->path,
+                           LINE_MAX_BYTES);
+    }
     *offset += (int64_t)taken;
     *ret_lines = lines;
-    *ret_count = count;
     return true;
 }
 

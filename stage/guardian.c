@@ -196,7 +196,10 @@ struct Guardian {
 static bool guardian_spawn(Guardian *guardian, const StageRequest *request, Arena *arena, Err *err)
 {
     int pair[2];
-    OWNED(json_done) json_t *object = stage_request_to_json(request);
+    StageRequest lean =
+        *request; // what earlier stages found may be large, and no switch asks for it
+    lean.plan = lean.results = NULL;
+    OWNED(json_done) json_t *object = stage_request_to_json(&lean);
     const char *input = json_text(arena, object);
     const char *argv[] = {spawn_self_path(arena), "stage", "guardian", NULL};
     guardian->stderr_fd = memfd_create("gybe-guardian", MFD_CLOEXEC);

@@ -639,6 +639,38 @@ static void an_unfinished_last_line_is_left_for_later(void **state)
     assert_int_equal(offset, sizeof text - 1 + 6);
 }
 
+// As the plan of a database with thousands of tables is.
+static void a_long_line_is_read_in_one_piece(void **state)
+{
+    enum { LONG = 5 << 20 };
+    Place *place = *state;
+    Spool spool;
+    Err err = {0};
+    OWNED(fd_close) int fd = -1;
+    OWNED(fd_close) int errors = -1;
+    assert_true(spool_named(place->dir, "long", &place->arena, &spool, &err));
+    assert_true(spool_create(&spool, &fd, &errors, &err));
+    char *name = arena_alloc(&place->arena, LONG + 1);
+    memset(name, 'x', LONG);
+    const char *text = arena_printf(&place->arena, "{\"name\":\"%s\"}", name);
+    size_t length = strlen(text);
+    assert_int_equal(write(fd, text, length), length);
+    int64_t offset = 0;
+    json_t **lines = NULL;
+    size_t count = 0;
+    assert_true(spool_read(&spool, &offset, &place->arena, &lines, &count, &err));
+    assert_int_equal(count, 0); // its end is not written
+    assert_int_equal(write(fd, "\n{}\n", 4), 4);
+    for (int i = 0; i < 2; i++) {
+        size_t before = (size_t)offset;
+        assert_true(spool_read(&spool, &offset, &place->arena, &lines, &count, &err));
+        for (size_t j = 0; j < count; j++)
+            json_decref(lines[j]);
+        assert_true((size_t)offset > before || i == 1);
+    }
+    assert_int_equal(offset, length + 4);
+}
+
 // The lock goes with the open file: it outlives the parent that made it, and ends with the child.
 static void the_lock_lives_as_long_as_the_child(void **state)
 {
@@ -692,6 +724,7 @@ int main(void)
         PLACED(every_way_to_alter_the_audit_log_is_found),
         PLACED(a_log_made_anew_lacks_the_hash_that_was_kept),
         PLACED(an_unfinished_last_line_is_left_for_later),
+        PLACED(a_long_line_is_read_in_one_piece),
         PLACED(the_lock_lives_as_long_as_the_child),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
