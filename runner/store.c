@@ -277,7 +277,7 @@ bool store_run_names(Store *store, Arena *arena, const char *prefix, RunName **r
     SqlRows rows;
     if (!sql_run(store->sql, arena,
                  "select id, migration, repository, state, source, target, person from run"
-                 " where substr(id, 1, $2)=$1 order by created desc, fence desc",
+                 " where substr(id, 1, cast($2 as integer))=$1 order by created desc, fence desc",
                  SQL_ARGS(SQL_T(prefix), SQL_I((int64_t)strlen(prefix))), &rows, err))
         return false;
     RunName *runs = arena_array(arena, RunName, rows.count + 1);
