@@ -13,7 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNS_MOST = 200, RUNS_LIMIT = 1000, LINES_MOST = 500, ATTEMPTS_MOST = 100000 };
+enum {
+    RUNS_MOST = 200,
+    RUNS_LIMIT = 1000,
+    LINES_MOST = 500,
+    LINES_BYTES = 1 << 20,
+    ATTEMPTS_MOST = 100000
+};
 
 static bool may_see(const void *context, const char *repository)
 {
@@ -171,11 +177,13 @@ static bool stage_check(const char *stage, Err *err)
 // One batch of some hundred lines at a time, until there are enough for an answer or no more now.
 static bool lines_read(Logs *logs, json_t *lines, bool *ret_ended, Err *err)
 {
-    for (bool more = true; more && json_array_size(lines) < LINES_MOST;) {
+    size_t bytes = 0;
+    for (bool more = true; more && json_array_size(lines) < LINES_MOST && bytes < LINES_BYTES;) {
         OWNED(json_done) json_t *batch = NULL;
         if (!logs_read(logs, &batch, ret_ended, err))
             return false;
         more = json_array_size(batch) > 0;
+        bytes += json_dumpb(batch, NULL, 0, JSON_COMPACT);
         (void)json_array_extend(lines, batch);
     }
     return true;

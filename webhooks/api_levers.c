@@ -2,6 +2,7 @@
 
 #include "runner/approval.h"
 #include "runner/audit.h"
+#include "runner/base/failpoint.h"
 #include "runner/base/json.h"
 #include "runner/engine_store.h"
 #include "webhooks/api.h"
@@ -32,10 +33,11 @@ static bool digest_check(const Pull *pull, Err *err)
 static bool commit(const Pull *pull, Lever *lever, Err *err)
 {
     Store *store = engine_store(pull->request->engine);
-    bool ok = store_begin(store, err) && lever(pull, err) && store_commit(store, err);
+    bool ok = FAILPOINT("api.lever.before", err) && store_begin(store, err) && lever(pull, err) &&
+              store_commit(store, err);
     if (!ok)
         store_abandon(store);
-    return ok;
+    return ok && FAILPOINT("api.lever.after", err);
 }
 
 static bool pull_lever(const HttpRequest *request, Arena *arena, HttpResponse *ret_response,

@@ -36,6 +36,8 @@ bool api_start(const HttpRequest *request, Arena *arena, HttpResponse *ret_respo
         !intake_request(engine_store(request->engine), &wish, arena, &id, err))
         return false;
     daemon_nudge(request->daemon);
+    if (!FAILPOINT("api.start.after", err))
+        return false;
     const char *url = http_link(request, arena, arena_printf(arena, "/v1/requests/%s", id));
     OWNED(json_done) json_t *answer = json_pack("{s:s, s:s}", "request", id, "statusUrl", url);
     http_json(arena, ret_response, 202, answer);
