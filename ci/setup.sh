@@ -10,7 +10,7 @@ packages=(
   libmicrohttpd-dev libcmocka-dev
   postgresql-15 postgresql-client-15 pgbouncer
   git openssh-server openssh-client python3 python3-jsonschema python3-yaml python3-pip openssl ca-certificates
-  mandoc zsh
+  mandoc zsh prometheus
 )
 # ci/pg-versions.sh needs npm, which some systems have by another package.
 command -v npm >/dev/null || packages+=(npm)
@@ -80,6 +80,11 @@ esac
 case " ${missing[*]} " in
 *" openssh-server "*)
   if [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --quiet ssh.service ssh.socket || true; fi
+  ;;
+esac
+case " ${missing[*]} " in
+*" prometheus "*)
+  if [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --quiet prometheus || true; fi
   ;;
 esac
 rm -f "$log"

@@ -17,8 +17,10 @@ static bool same_person(const Settings *settings, Arena *arena, const char *a, c
     return false;
 }
 
-static bool in_groups(const Settings *settings, const Migration *migration, const char *person)
+static bool in_groups(const Settings *settings, const Migration *migration,
+                      const ApprovalRow *approval)
 {
+    const char *person = approval->person;
     const Strings *groups = &migration->approval.groups;
     for (size_t i = 0; i < groups->count; i++)
         if (settings_in_group(settings, person, groups->items[i]))
@@ -26,13 +28,15 @@ static bool in_groups(const Settings *settings, const Migration *migration, cons
     if (groups->count > 0)
         return false;
     // Without roles the operator named nobody in particular: any other person may.
-    return settings->role_count == 0 || settings_has_role(settings, person, "approver") ||
+    return settings->role_count == 0 || approval->approver ||
+           settings_has_role(settings, person, "approver") ||
            settings_has_role(settings, person, "admin");
 }
 
 static bool person_may(const Settings *settings, const RunRow *run, const Migration *migration,
-                       const char *person, Arena *arena, Err *err)
+                       const ApprovalRow *approval, Arena *arena, Err *err)
 {
+    const char *person = approval->person;
     if (same_person(settings, arena, person, run->person)) {
         (void)err_set(err, ERR_INPUT, "%s started run %s and may not approve it", person, run->id);
         return err_hint(err, "ask somebody else to approve");
@@ -42,7 +46,7 @@ static bool person_may(const Settings *settings, const RunRow *run, const Migrat
         if (same_person(settings, arena, person, json_string_value(json_array_get(authors, i))))
             return err_set(err, ERR_INPUT, "%s wrote the commit of run %s and may not approve it",
                            person, run->id);
-    if (in_groups(settings, migration, person))
+    if (in_groups(settings, migration, approval))
         return true;
     (void)err_set(err, ERR_INPUT, "%s may not approve run %s", person, run->id);
     return err_hint(err,
@@ -71,7 +75,16 @@ static bool digest_fits(const RunRow *run, const char *digest)
            strncmp(run->plan_digest, digest, length) == 0;
 }
 
-static bool gate_open(Store *store, const RunRow *run, const ApprovalRow *approval, Err *err)
+bool approval_digest_check(const RunRow *run, const char *digest, Err *err)
+{
+    if (digest_fits(run, digest))
+        return true;
+    err->exit_code = EXIT_PLAN_DRIFT;
+    (void)err_set(err, ERR_CONFLICT, "digest %s is not the one of run %s's plan", digest, run->id);
+    return err_hint(err, "read the plan again: gybe status %s", run->id);
+}
+
+static bool gate_open(const RunRow *run, const ApprovalRow *approval, Err *err)
 {
     if (run->state != RUN_AWAITING_APPROVAL) {
         (void)err_set(err, ERR_CONFLICT, "run %s is %s and waits for no approval", run->id,
@@ -81,13 +94,8 @@ static bool gate_open(Store *store, const RunRow *run, const ApprovalRow *approv
     }
     if (run->gate_until_ms != 0 && clock_wall_ms() > run->gate_until_ms)
         return err_set(err, ERR_CONFLICT, "the time to approve run %s has passed", run->id);
-    if (strcmp(approval->decision, "approve") != 0 || digest_fits(run, approval->digest))
-        return true;
-    (void)store;
-    err->exit_code = EXIT_PLAN_DRIFT;
-    (void)err_set(err, ERR_CONFLICT, "digest %s is not the one of run %s's plan", approval->digest,
-                  run->id);
-    return err_hint(err, "read the plan again: gybe status %s", run->id);
+    return strcmp(approval->decision, "approve") != 0 ||
+           approval_digest_check(run, approval->digest, err);
 }
 
 static bool decide(Store *store, const RunRow *run, const Migration *migration,
@@ -113,12 +121,12 @@ bool approval_give(Store *store, const Settings *settings, const RunRow *run,
                    const Migration *migration, const ApprovalRow *approval, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
-    if (!gate_open(store, run, approval, err))
+    if (!gate_open(run, approval, err))
         return false;
     bool rejects = strcmp(approval->decision, "reject") == 0;
     // Whoever started it may still stop it.
     bool own = rejects && same_person(settings, &arena, approval->person, run->person);
-    if (!own && !person_may(settings, run, migration, approval->person, &arena, err))
+    if (!own && !person_may(settings, run, migration, approval, &arena, err))
         return false;
     ApprovalRow whole = *approval;
     whole.digest = run->plan_digest;

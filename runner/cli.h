@@ -70,6 +70,7 @@ struct CliCommand {
     const CliOption *options; // its own, besides the common ones; NULL: none
     int (*run)(Cli *cli);
     bool inner;          // for gybe itself: not in the overview
+    bool remote;         // works over --server, too
     const char *choices; // of its arguments, as of an option; also "@run" and "@command"
 };
 

@@ -1,20 +1,25 @@
 // `gybe logs`: what the stages of a run have said, and say.
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runner/base/json.h"
 #include "runner/cli_drive.h"
+#include "runner/cli_remote.h"
 #include "runner/cli_show.h"
 #include "runner/logs.h"
 #include "runner/progress.h"
 #include "stage/stage.h"
 
-enum { WAIT_MS = 250, ATTEMPT_MOST = 100000 };
+enum { WAIT_MS = 250, REMOTE_WAIT_MS = 1000, ATTEMPT_MOST = 100000 };
 
 typedef struct {
     Cli *cli;
-    Engine *engine;
+    Engine *engine; // NULL: over --server
+    Logs *logs;
+    const char *query; // of the daemon's messages: which stage and attempt
+    int64_t after;     // where the daemon's go on
     const char *run;
     const char *told; // of the run's state, last
     size_t shown;
@@ -111,7 +116,8 @@ static bool state_tell(Showing *showing, Err *err)
     OWNED(json_done) json_t *run = NULL;
     if (!cli_says(cli) || cli->values.json)
         return true;
-    if (!engine_run_json(showing->engine, showing->run, &run, err))
+    if (showing->engine != NULL ? !engine_run_json(showing->engine, showing->run, &run, err)
+                                : !cli_document(cli, &run, err))
         return false;
     const char *state = json_get_string(run, "state", "");
     const char *next = cli_next_of(cli->arena, run);
@@ -125,14 +131,46 @@ static bool state_tell(Showing *showing, Err *err)
     return true;
 }
 
-static bool show(Showing *showing, Logs *logs, Err *err)
+static bool remote_read(Showing *showing, json_t **ret_lines, bool *ret_ended, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    OWNED(json_done) json_t *answer = NULL;
+    Cli *cli = showing->cli;
+    Cli scratch = *cli; // what an answer takes goes away with it
+    scratch.arena = &arena;
+    const char *rest =
+        arena_printf(&arena, "/logs?after=%lld%s", (long long)showing->after, showing->query);
+    if (!cli_remote_get(&scratch, cli_remote_path(&scratch, rest), &answer, err))
+        return false;
+    showing->after = json_get_int(answer, "next", showing->after);
+    *ret_ended = json_get_bool(answer, "ended", false);
+    *ret_lines = json_incref(json_object_get(answer, "lines"));
+    return json_is_array(*ret_lines) ||
+           err_set(err, ERR_REMOTE, "%s does not answer as a gybe daemon", cli->values.server);
+}
+
+static bool lines_read(Showing *showing, json_t **ret_lines, bool *ret_ended, Err *err)
+{
+    return showing->logs != NULL ? logs_read(showing->logs, ret_lines, ret_ended, err)
+                                 : remote_read(showing, ret_lines, ret_ended, err);
+}
+
+static void lines_wait(const Showing *showing)
+{
+    if (showing->logs != NULL)
+        logs_wait(showing->logs, WAIT_MS);
+    else
+        (void)poll(NULL, 0, REMOTE_WAIT_MS);
+}
+
+static bool show(Showing *showing, Err *err)
 {
     bool follow = showing->cli->values.follow;
     for (bool ended = false;;) {
         OWNED(json_done) json_t *lines = NULL;
         size_t i;
         json_t *line;
-        if (!logs_read(logs, &lines, &ended, err))
+        if (!lines_read(showing, &lines, &ended, err))
             return false;
         json_array_foreach(lines, i, line) line_show(showing, line);
         if (json_array_size(lines) > 0)
@@ -144,8 +182,37 @@ static bool show(Showing *showing, Logs *logs, Err *err)
             return false;
         if (ended)
             return true;
-        logs_wait(logs, WAIT_MS);
+        lines_wait(showing);
     }
+}
+
+static bool showing_open(Showing *showing, int attempt, Settings *settings, Err *err)
+{
+    Cli *cli = showing->cli;
+    const char *stage = cli->values.stage;
+    OWNED(json_done) json_t *document = NULL;
+    char *run = NULL;
+    if (cli->values.server == NULL) {
+        if (!cli_engine_run(cli, settings, &showing->engine, &run, err))
+            return false;
+        showing->run = run;
+        showing->logs = engine_logs(showing->engine, run, stage, attempt);
+        return true;
+    }
+    if (!cli_document(cli, &document, err))
+        return false;
+    showing->run = arena_strdup(cli->arena, json_get_string(document, "run", ""));
+    cli->arguments[0] = showing->run; // `latest` may be another one later
+    showing->query = stage != NULL ? arena_printf(cli->arena, "&stage=%s", stage) : "";
+    if (attempt != 0)
+        showing->query = arena_printf(cli->arena, "%s&attempt=%d", showing->query, attempt);
+    return true;
+}
+
+static void showing_close(Showing *showing)
+{
+    logs_close(&showing->logs);
+    engine_close(&showing->engine);
 }
 
 int cli_logs(Cli *cli)
@@ -153,17 +220,12 @@ int cli_logs(Cli *cli)
     Err err = {0};
     Settings settings = {0};
     int attempt = 0;
-    char *run = NULL;
-    OWNED(engine_close) Engine *engine = NULL;
+    OWNED(showing_close) Showing showing = {.cli = cli, .told = "", .run = ""};
     if (!stage_check(cli, &err) || !attempt_check(cli, &attempt, &err) ||
-        !cli_engine_run(cli, &settings, &engine, &run, &err))
-        return cli_fail(cli, &err);
-    Showing showing = {.cli = cli, .engine = engine, .run = run, .told = ""};
-    OWNED(logs_close) Logs *logs = engine_logs(engine, run, cli->values.stage, attempt);
-    if (!show(&showing, logs, &err))
+        !showing_open(&showing, attempt, &settings, &err) || !show(&showing, &err))
         return cli_fail(cli, &err);
     if (showing.shown == 0 && cli_says(cli) && !cli->values.json)
-        cli_message(cli, "run %s has no messages%s", run,
+        cli_message(cli, "run %s has no messages%s", showing.run,
                     cli->values.stage != NULL || attempt != 0 ? " of that stage and attempt"
                                                               : " yet");
     return 0;

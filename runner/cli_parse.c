@@ -175,15 +175,28 @@ static bool word_take(Parse *parse, const char *word, Err *err)
     return true;
 }
 
+static bool server_check(const Parse *parse, Err *err)
+{
+    const Cli *cli = parse->cli;
+    const CliCommand *command = cli->command;
+    if (cli->values.server == NULL || command == NULL || cli->values.help)
+        return true;
+    if (!command->remote)
+        return USAGE(parse, err, "%s does not work over --server: it needs this machine's files",
+                     command->name);
+    return cli->values.as == NULL ||
+           USAGE(parse, err,
+                 "--as and --server exclude each other: the daemon knows by "
+                 "GYBE_TOKEN who acts");
+}
+
 // What can only be said when all of it has been read.
 static bool parse_check(const Parse *parse, Err *err)
 {
     const Cli *cli = parse->cli;
     const CliCommand *command = cli->command;
-    if (cli->values.server != NULL)
-        return USAGE(parse, err,
-                     "--server is not supported in this version: it has no daemon; "
-                     "leave it out to use the local store");
+    if (!server_check(parse, err))
+        return false;
     if (cli->values.quiet && cli->values.verbose)
         return USAGE(parse, err, "-q and -v exclude each other");
     if (command == NULL && parse->group != NULL)

@@ -2,7 +2,7 @@
 
 #include "runner/base/file.h"
 #include "runner/base/json.h"
-#include "runner/cli_drive.h"
+#include "runner/cli_remote.h"
 #include "runner/report.h"
 
 #include <string.h>
@@ -63,14 +63,11 @@ static bool report_write(Cli *cli, const char *text, const char *format, const c
 int cli_report(Cli *cli)
 {
     Err err = {0};
-    Settings settings = {0};
     size_t format = 0;
-    char *run = NULL;
-    OWNED(engine_close) Engine *engine = NULL;
     OWNED(json_done) json_t *document = NULL;
-    if (!format_find(cli, &format, &err) || !cli_engine_run(cli, &settings, &engine, &run, &err) ||
-        !engine_run_json(engine, run, &document, &err))
+    if (!format_find(cli, &format, &err) || !cli_document(cli, &document, &err))
         return cli_fail(cli, &err);
+    const char *run = json_get_string(document, "run", "");
     OWNED(json_done) json_t *report = report_json(document);
     const char *text = formats[format].make(cli->arena, report);
     if (cli->values.json && cli->values.out == NULL)

@@ -5,6 +5,7 @@
 #include "runner/base/cancel.h"
 #include "runner/base/json.h"
 #include "runner/cli_drive.h"
+#include "runner/cli_remote.h"
 #include "runner/cli_show.h"
 #include "runner/cli_target.h"
 
@@ -106,6 +107,14 @@ int cli_run(Cli *cli)
     return cli_drive(cli, engine, run, approver, approver_recorded);
 }
 
+static int remote_lever(Cli *cli, const char *lever, const char *what)
+{
+    OWNED(json_done) json_t *body = json_object();
+    if (cli->values.drop_copied)
+        (void)json_object_set_new(body, "drop_copied", json_true());
+    return cli_remote_lever(cli, lever, body, what);
+}
+
 int cli_retry(Cli *cli)
 {
     Err err = {0};
@@ -114,6 +123,8 @@ int cli_retry(Cli *cli)
     char *run = NULL;
     bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
+    if (cli->values.server != NULL)
+        return remote_lever(cli, "retry", "go on");
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_driven_elsewhere(engine, run, &elsewhere, &err) || // a daemon may be quick
@@ -155,6 +166,8 @@ int cli_rollback(Cli *cli)
     char *run = NULL;
     bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
+    if (cli->values.server != NULL)
+        return remote_lever(cli, "rollback", "go back after the stage that is at work");
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_rollback(engine, run, recorded, &err) ||
@@ -172,6 +185,8 @@ int cli_finish(Cli *cli)
     char *run = NULL;
     bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
+    if (cli->values.server != NULL)
+        return remote_lever(cli, "finish", "finish it");
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_driven_elsewhere(engine, run, &elsewhere, &err) || // a daemon may be quick
@@ -190,6 +205,8 @@ int cli_cancel(Cli *cli)
     char *run = NULL;
     bool elsewhere = false;
     OWNED(engine_close) Engine *engine = NULL;
+    if (cli->values.server != NULL)
+        return remote_lever(cli, "cancel", "stop");
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_cancel(engine, run, recorded, &err) ||

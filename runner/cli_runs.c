@@ -5,6 +5,7 @@
 #include "runner/base/json.h"
 #include "runner/base/units.h"
 #include "runner/cli_drive.h"
+#include "runner/cli_remote.h"
 #include "runner/cli_show.h"
 #include "runner/cli_target.h"
 #include "runner/progress.h"
@@ -25,14 +26,38 @@ static bool state_check(Cli *cli, Err *err)
     return false;
 }
 
+static bool remote_runs(Cli *cli, json_t **ret_runs, Err *err)
+{
+    OWNED(json_done) json_t *answer = NULL;
+    const char *state =
+        cli->values.state == NULL ? "" : arena_printf(cli->arena, "&state=%s", cli->values.state);
+    if (!cli_remote_get(cli, arena_printf(cli->arena, "/v1/runs?limit=1000%s", state), &answer,
+                        err))
+        return false;
+    if (json_get_bool(answer, "more", false) && cli_says(cli))
+        cli_message(cli, "these are the newest 1000");
+    *ret_runs = json_incref(json_object_get(answer, "runs"));
+    return *ret_runs != NULL ||
+           err_set(err, ERR_REMOTE, "%s does not answer as a gybe daemon", cli->values.server);
+}
+
+static bool runs_get(Cli *cli, json_t **ret_runs, Err *err)
+{
+    Settings settings = {0};
+    OWNED(engine_close) Engine *engine = NULL;
+    if (!state_check(cli, err))
+        return false;
+    if (cli->values.server != NULL)
+        return remote_runs(cli, ret_runs, err);
+    return cli_engine(cli, &settings, &engine, err) &&
+           engine_runs_json(engine, cli->values.state, ret_runs, err);
+}
+
 int cli_runs(Cli *cli)
 {
     Err err = {0};
-    Settings settings = {0};
-    OWNED(engine_close) Engine *engine = NULL;
     OWNED(json_done) json_t *runs = NULL;
-    if (!state_check(cli, &err) || !cli_engine(cli, &settings, &engine, &err) ||
-        !engine_runs_json(engine, cli->values.state, &runs, &err))
+    if (!runs_get(cli, &runs, &err))
         return cli_fail(cli, &err);
     if (cli->values.json) {
         cli_json_document(cli, runs);
@@ -140,12 +165,8 @@ static bool answer_run(Cli *cli, Engine *engine, const char *run, Err *err)
 int cli_status(Cli *cli)
 {
     Err err = {0};
-    Settings settings = {0};
-    char *run = NULL;
-    OWNED(engine_close) Engine *engine = NULL;
     OWNED(json_done) json_t *answer = NULL;
-    if (!cli_engine_run(cli, &settings, &engine, &run, &err) ||
-        !engine_run_json(engine, run, &answer, &err))
+    if (!cli_document(cli, &answer, &err))
         return cli_fail(cli, &err);
     if (cli->values.json)
         cli_json_document(cli, answer);
@@ -154,18 +175,30 @@ int cli_status(Cli *cli)
     return 0;
 }
 
-static int approved_tell(Cli *cli, Engine *engine, const char *run, const char *recorded)
+static void approved_tell(Cli *cli, const json_t *run, const char *recorded)
+{
+    const char *id = json_get_string(run, "run", "");
+    if (!cli_says(cli) || cli->values.json)
+        return;
+    cli_message(
+        cli, "run %s: approved by %s; %s", id, recorded,
+        json_get_bool(run, "driven", false)
+            ? arena_printf(cli->arena, "it goes on as soon as enough have: `gybe logs %s -f`", id)
+            : arena_printf(cli->arena, "nobody drives it now: `gybe retry %s` goes on with it",
+                           id));
+}
+
+static int remote_approve(Cli *cli)
 {
     Err err = {0};
+    const char *who = NULL;
     OWNED(json_done) json_t *now = NULL;
-    if (!engine_run_json(engine, run, &now, &err))
+    OWNED(json_done)
+    json_t *body =
+        json_pack("{s:s, s:s*}", "digest", cli->values.digest, "comment", cli->values.comment);
+    if (!cli_remote_decide(cli, "approve", body, &now, &who, &err))
         return cli_fail(cli, &err);
-    cli_message(
-        cli, "run %s: approved by %s; %s", run, recorded,
-        json_get_bool(now, "driven", false)
-            ? arena_printf(cli->arena, "it goes on as soon as enough have: `gybe logs %s -f`", run)
-            : arena_printf(cli->arena, "nobody drives it now: `gybe retry %s` goes on with it",
-                           run));
+    approved_tell(cli, now, who);
     return 0;
 }
 
@@ -176,13 +209,36 @@ int cli_approve(Cli *cli)
     const char *user = NULL, *recorded = NULL;
     char *run = NULL;
     OWNED(engine_close) Engine *engine = NULL;
+    OWNED(json_done) json_t *now = NULL;
+    if (cli->values.server != NULL)
+        return remote_approve(cli);
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_approve(engine, run, user, recorded, cli->values.digest, cli->values.comment,
                         &err) ||
-        !answer_run(cli, engine, run, &err))
+        !answer_run(cli, engine, run, &err) || !engine_run_json(engine, run, &now, &err))
         return cli_fail(cli, &err);
-    return cli_says(cli) && !cli->values.json ? approved_tell(cli, engine, run, recorded) : 0;
+    approved_tell(cli, now, recorded);
+    return 0;
+}
+
+static void rejected_tell(Cli *cli, const char *run, const char *recorded)
+{
+    if (cli_says(cli) && !cli->values.json)
+        cli_message(cli, "run %s: rejected by %s; `gybe finish %s` removes what it made", run,
+                    recorded, run);
+}
+
+static int remote_reject(Cli *cli)
+{
+    Err err = {0};
+    const char *who = NULL;
+    OWNED(json_done) json_t *now = NULL;
+    OWNED(json_done) json_t *body = json_pack("{s:s}", "reason", cli->values.reason);
+    if (!cli_remote_decide(cli, "reject", body, &now, &who, &err))
+        return cli_fail(cli, &err);
+    rejected_tell(cli, json_get_string(now, "run", ""), who);
+    return 0;
 }
 
 int cli_reject(Cli *cli)
@@ -192,13 +248,13 @@ int cli_reject(Cli *cli)
     const char *user = NULL, *recorded = NULL;
     char *run = NULL;
     OWNED(engine_close) Engine *engine = NULL;
+    if (cli->values.server != NULL)
+        return remote_reject(cli);
     if (!cli_person(cli, cli->values.as, &user, &recorded, &err) ||
         !cli_engine_run(cli, &settings, &engine, &run, &err) ||
         !engine_reject(engine, run, user, recorded, cli->values.reason, &err) ||
         !answer_run(cli, engine, run, &err))
         return cli_fail(cli, &err);
-    if (cli_says(cli) && !cli->values.json)
-        cli_message(cli, "run %s: rejected by %s; `gybe finish %s` removes what it made", run,
-                    recorded, run);
+    rejected_tell(cli, run, recorded);
     return 0;
 }

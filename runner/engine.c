@@ -395,6 +395,14 @@ static bool row_json(Engine *engine, const RunRow *row, json_t **ret_run, Err *e
     return true;
 }
 
+bool engine_row_json(Engine *engine, const char *run, json_t **ret_run, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    RunRow row;
+    return store_run_load(engine->store, &arena, run, &row, err) &&
+           row_json(engine, &row, ret_run, err);
+}
+
 bool engine_run_json(Engine *engine, const char *run, json_t **ret_run, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -441,7 +449,7 @@ bool engine_runs_json(Engine *engine, const char *state, json_t **ret_runs, Err 
 
 // --- levers ----------------------------------------------------------------------------------
 
-static bool give(Engine *engine, const char *run, const ApprovalRow *approval, Err *err)
+bool engine_decide(Engine *engine, const char *run, const ApprovalRow *approval, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     OWNED(json_done) json_t *document = NULL;
@@ -461,7 +469,7 @@ bool engine_approve(Engine *engine, const char *run, const char *person, const c
                             .decision = "approve",
                             .digest = digest,
                             .comment = comment != NULL ? comment : ""};
-    return give(engine, run, &approval, err);
+    return engine_decide(engine, run, &approval, err);
 }
 
 bool engine_reject(Engine *engine, const char *run, const char *person, const char *recorded,
@@ -472,7 +480,7 @@ bool engine_reject(Engine *engine, const char *run, const char *person, const ch
                             .decision = "reject",
                             .digest = "",
                             .comment = reason};
-    return give(engine, run, &approval, err);
+    return engine_decide(engine, run, &approval, err);
 }
 
 bool engine_cancel(Engine *engine, const char *run, const char *recorded, Err *err)

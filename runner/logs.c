@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STDERR_SHOWN_BYTES = 64 * 1024, DONE_GROWTH = 32 };
+enum { STDERR_SHOWN_BYTES = 64 * 1024, DONE_GROWTH = 32, POSITION_BITS = 42 };
 
 struct Logs {
     Store *store;
@@ -209,6 +209,44 @@ bool logs_read(Logs *logs, json_t **ret_lines, bool *ret_ended, Err *err)
         more = more && row != NULL;
     }
     *ret_lines = json_incref(list);
+    return true;
+}
+
+// The number of attempts that were read to their end, bytes of the next one, whether its result was among them.
+int64_t logs_position(const Logs *logs)
+{
+    bool within = logs->spool_name != NULL;
+    return (int64_t)logs->done_count << POSITION_BITS |
+           (within ? logs->offset << 1 | (int64_t)logs->had_result : 0);
+}
+
+bool logs_seek(Logs *logs, int64_t position, Err *err)
+{
+    OWNED(arena_done) Arena arena = {0};
+    AttemptRow *rows = NULL;
+    size_t count = 0;
+    if (position < 0 || position >= (int64_t)1 << 53)
+        return err_set(err, ERR_INPUT, "that is no place in the messages of run %s", logs->run);
+    if (!store_attempts(logs->store, &arena, logs->run, &rows, &count, err))
+        return false;
+    int64_t done = position >> POSITION_BITS;
+    for (const AttemptRow *row = NULL; done > 0; done--) {
+        row = attempt_next(logs, rows, count);
+        if (row == NULL)
+            return err_set(err, ERR_INPUT, "that place is not in the messages of run %s",
+                           logs->run);
+        done_add(logs, row->spool);
+    }
+    int64_t within = position & (((int64_t)1 << POSITION_BITS) - 1);
+    const AttemptRow *row = attempt_next(logs, rows, count);
+    if (within == 0)
+        return true;
+    if (row == NULL)
+        return err_set(err, ERR_INPUT, "that place is not in the messages of run %s", logs->run);
+    if (!attempt_begin(logs, row, err))
+        return false;
+    logs->offset = within >> 1;
+    logs->had_result = (within & 1) != 0;
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include "runner/base/failpoint.h"
 #include "runner/base/file.h"
 #include "runner/base/log.h"
+#include "runner/meter.h"
 #include "runner/scheduler_owner.h"
 #include "runner/scheduler_parts.h"
 #include "runner/store_event.h"
@@ -213,6 +214,7 @@ static bool renew(Scheduler *scheduler, Err *err)
         if (!spec->daemon)
             return err_set(err, ERR_CONFLICT, "run %s was taken over by another process", run);
         log_warning("a run was taken over by another process", LOG_STR("run", run));
+        meter_lease_lost();
         drive_drop(scheduler, i - 1);
     }
     return true;

@@ -5,6 +5,7 @@
 #include "runner/base/failpoint.h"
 #include "runner/base/json.h"
 #include "runner/executor.h"
+#include "runner/meter.h"
 #include "runner/scheduler_parts.h"
 #include "runner/store_call.h"
 
@@ -43,6 +44,8 @@ static void line_take(const EngineListener *listener, Follow *follow, json_t *li
         listener->on_line(listener->context, line);
     if (strcmp(kind, "progress") == 0)
         progress_take(follow, json_get_string(line, "text", ""));
+    if (strcmp(kind, "metric") == 0)
+        meter_take(line);
     if (strcmp(kind, "result") == 0) {
         json_decref(follow->result);
         follow->result = json_incref(line);

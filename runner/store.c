@@ -197,10 +197,10 @@ static bool run_insert(Store *store, const RunRow *run, Err *err)
 static bool pipeline_ask(Store *store, const RunRow *run, Err *err)
 {
     return !run->trigger || store_outbox_add(store, run->id, "trigger_pipeline",
-                                              json_pack("{s:s, s:s, s:s, s:s}", "gybeRun", run->id,
-                                                        "repository", run->repository, "revision",
-                                                        run->commit, "migration", run->migration),
-                                              err);
+                                             json_pack("{s:s, s:s, s:s, s:s}", "gybeRun", run->id,
+                                                       "repository", run->repository, "revision",
+                                                       run->commit, "migration", run->migration),
+                                             err);
 }
 
 bool store_run_insert(Store *store, const RunRow *run, Err *err)
@@ -268,6 +268,25 @@ bool store_run_load(Store *store, Arena *arena, const char *id, RunRow *ret_run,
     if (rows.count == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no run %s", id);
     *ret_run = run_from(&rows, 0);
+    return true;
+}
+
+bool store_run_names(Store *store, Arena *arena, const char *prefix, RunName **ret_runs,
+                     size_t *ret_count, Err *err)
+{
+    SqlRows rows;
+    if (!sql_run(store->sql, arena,
+                 "select id, migration, repository, state, source, target, person from run"
+                 " where substr(id, 1, cast($2 as integer))=$1 order by created desc, fence desc",
+                 SQL_ARGS(SQL_T(prefix), SQL_I((int64_t)strlen(prefix))), &rows, err))
+        return false;
+    RunName *runs = arena_array(arena, RunName, rows.count + 1);
+    for (size_t i = 0; i < rows.count; i++)
+        runs[i] = (RunName){sql_cell(&rows, i, 0), sql_cell(&rows, i, 1), sql_cell(&rows, i, 2),
+                            sql_cell(&rows, i, 3), sql_cell(&rows, i, 4), sql_cell(&rows, i, 5),
+                            sql_cell(&rows, i, 6)};
+    *ret_runs = runs;
+    *ret_count = rows.count;
     return true;
 }
 

@@ -96,6 +96,13 @@ bool store_run_insert(Store *store, const RunRow *run, Err *err);
 bool store_target_take(Store *store, const char *run, const char **ret_other, Arena *arena,
                        Err *err);
 bool store_run_load(Store *store, Arena *arena, const char *id, RunRow *ret_run, Err *err);
+// What a run is found by.
+typedef struct {
+    const char *id, *migration, *repository, *state, *source, *target, *person;
+} RunName;
+// Those whose id begins with `prefix`; newest first.
+bool store_run_names(Store *store, Arena *arena, const char *prefix, RunName **ret_runs,
+                     size_t *ret_count, Err *err);
 // Newest first. `state` NULL: all.
 bool store_run_list(Store *store, Arena *arena, const char *state, RunRow **ret_runs,
                     size_t *ret_count, Err *err);
@@ -166,6 +173,7 @@ bool store_say_error(Store *store, const char *run, const char *error, Err *err)
 typedef struct {
     const char *person, *recorded, *decision, *digest, *comment;
     int64_t at_ms;
+    bool approver; // given: known as one by a token; not kept
 } ApprovalRow;
 bool store_approval_add(Store *store, const char *run, const ApprovalRow *approval, Err *err);
 bool store_approvals(Store *store, Arena *arena, const char *run, ApprovalRow **ret_approvals,

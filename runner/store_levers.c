@@ -106,9 +106,12 @@ bool store_approvals(Store *store, Arena *arena, const char *run, ApprovalRow **
         return false;
     ApprovalRow *list = arena_array(arena, ApprovalRow, rows.count + 1);
     for (size_t i = 0; i < rows.count; i++)
-        list[i] = (ApprovalRow){sql_cell(&rows, i, 0), sql_cell(&rows, i, 1),
-                                sql_cell(&rows, i, 2), sql_cell(&rows, i, 3),
-                                sql_cell(&rows, i, 4), sql_cell_int(&rows, i, 5, 0)};
+        list[i] = (ApprovalRow){.person = sql_cell(&rows, i, 0),
+                                .recorded = sql_cell(&rows, i, 1),
+                                .decision = sql_cell(&rows, i, 2),
+                                .digest = sql_cell(&rows, i, 3),
+                                .comment = sql_cell(&rows, i, 4),
+                                .at_ms = sql_cell_int(&rows, i, 5, 0)};
     *ret_approvals = list;
     *ret_count = rows.count;
     return true;

@@ -101,6 +101,14 @@ enum {
     ROUTE_CLOSE = 2, // the connection ends with the answer: what follows a body is never parsed
 };
 
+// A member of a body, or of a query.
+typedef struct {
+    const char *name; // NULL ends a table
+    enum { FIELD_TEXT, FIELD_BOOL, FIELD_COUNT } type;
+    bool required;
+    const char *help; // one sentence, lower case, no full stop
+} HttpField;
+
 struct Route {
     const char *method;  // GET (HEAD too) or POST; NULL ends a table
     const char *pattern; // "/v1/runs/{run}/approve": {x} is one segment
@@ -108,6 +116,12 @@ struct Route {
     size_t body_limit;   // bytes
     unsigned flags;      // ROUTE_...
     HttpHandler *handler;
+    // For /v1/openapi.json, and http_body:
+    const char *summary;      // one sentence, no full stop
+    const HttpField *query;   // NULL: none
+    const HttpField *members; // of the body, an object; NULL: none, or another's format
+    int status;               // of success; 0: 200
+    const char *type;         // of the answer; NULL: application/json
 };
 
 void http_answer(HttpRequest *request); // after `later`
@@ -117,6 +131,12 @@ size_t http_header_count(const HttpRequest *request, const char *name);
 const char *http_query(const HttpRequest *request, const char *name); // NULL: none
 // False and ERR_NOT_FOUND, as if it were not there: the token is for other repositories.
 bool http_may_see(const HttpRequest *request, const char *repository, Err *err);
+
+// The body as the object that the route's members say, whatever its Content-Type; {} when there is none. What
+// is not known, missing or of another type is ERR_INPUT. New reference.
+bool http_body(const HttpRequest *request, json_t **ret_body, Err *err);
+// An address of ours for others: below publicUrl, never from what a request says of us.
+const char *http_link(const HttpRequest *request, Arena *arena, const char *path);
 
 void http_header_add(HttpResponse *response, const char *name, const char *value);
 void http_json(Arena *arena, HttpResponse *response, int status, const json_t *value);

@@ -3,7 +3,8 @@
 
 #include "webhooks/http.h"
 
-extern const Route routes[]; // ends with a row whose method is NULL
+extern const Route routes[];         // ends with a row whose method is NULL
+extern const Route metrics_routes[]; // of the address for metrics alone
 
 // The route of `method` (HEAD counts as GET) and a decoded path; its parameters go to ret_parameters.
 // NULL: none; *ret_allow is then the methods that the path has ("GET, HEAD"), NULL when it has none.

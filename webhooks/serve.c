@@ -35,7 +35,8 @@ typedef struct {
     bool loopback;
     Daemon *daemon;
     Deliveries *deliveries;
-    Server *server;
+    Server *server, *metrics; // metrics: where `metrics.listen` is given
+    int metrics_fd;
     int asked;       // to end, how often
     int64_t told_ms; // the watchdog
 } Serve;
@@ -71,6 +72,11 @@ static bool settings_fit(const Serve *serve, const Settings *settings, Err *err)
            secrets_check(settings, err);
 }
 
+static const char *or_none(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
 // What cannot change under a running daemon.
 static bool settings_follow(const Settings *old, const Settings *fresh, Err *err)
 {
@@ -78,7 +84,8 @@ static bool settings_follow(const Settings *old, const Settings *fresh, Err *err
         const char *key, *was, *is;
     } fixed[] = {{"state", old->state, fresh->state},
                  {"listen", old->listen, fresh->listen},
-                 {"executor", old->executor, fresh->executor}};
+                 {"executor", old->executor, fresh->executor},
+                 {"metrics.listen", or_none(old->metrics_listen), or_none(fresh->metrics_listen)}};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         if (strcmp(fixed[i].was, fixed[i].is) != 0) {
             (void)err_set(err, ERR_INPUT, "`%s` changed, which takes a restart", fixed[i].key);
@@ -97,6 +104,8 @@ static void reload(Serve *serve)
         serve->settings = fresh;
         daemon_reload(serve->daemon, fresh);
         server_reload(serve->server, fresh);
+        if (serve->metrics != NULL)
+            server_reload(serve->metrics, fresh);
         log_info("the settings were reloaded", LOG_STR("file", fresh->file));
     } else {
         log_err(LOG_ERROR, &err);
@@ -126,9 +135,27 @@ static void signals_block(sigset_t *ret_set)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
+static bool metrics_bind(Serve *serve, Err *err)
+{
+    const char *address = serve->settings->metrics_listen;
+    return address == NULL ||
+           (listen_bind(address, &serve->metrics_fd, err) && listen_begin(serve->metrics_fd, err));
+}
+
+// The figures on an address of their own, which whoever scrapes can reach without a token.
+static bool metrics_start(Serve *serve, Err *err)
+{
+    ServerSpec spec = {.listen_fd = serve->metrics_fd,
+                       .routes = metrics_routes,
+                       .settings = serve->settings,
+                       .daemon = serve->daemon,
+                       .workers = 1};
+    return serve->metrics_fd < 0 || server_start(&spec, &serve->metrics, err);
+}
+
 static bool parts_start(Serve *serve, Err *err)
 {
-    if (!daemon_start(serve->settings, &serve->daemon, err) ||
+    if (!metrics_bind(serve, err) || !daemon_start(serve->settings, &serve->daemon, err) ||
         !deliveries_start(serve->settings->state, serve->daemon, &serve->deliveries, err))
         return false;
     ServerSpec spec = {.listen_fd = serve->fd,
@@ -136,7 +163,8 @@ static bool parts_start(Serve *serve, Err *err)
                        .settings = serve->settings,
                        .daemon = serve->daemon,
                        .deliveries = serve->deliveries};
-    return FAILPOINT("serve.start.before", err) && server_start(&spec, &serve->server, err);
+    return FAILPOINT("serve.start.before", err) && server_start(&spec, &serve->server, err) &&
+           metrics_start(serve, err);
 }
 
 static void say_started(const Serve *serve)
@@ -223,18 +251,19 @@ static void signals_unblock(const Serve *serve, const sigset_t *signals)
 
 static void parts_stop(Serve *serve)
 {
-    if (!server_stop(&serve->server, STOP_MS)) {
+    if (!server_stop(&serve->server, STOP_MS) || !server_stop(&serve->metrics, STOP_MS)) {
         log_warning("a request is not answered in time; ending without it");
         _exit(0); // all it had to say is in the store
     }
     deliveries_stop(&serve->deliveries);
     daemon_stop(&serve->daemon);
     fd_close(&serve->fd);
+    fd_close(&serve->metrics_fd);
 }
 
 int serve_main(Cli *cli)
 {
-    Serve serve = {.cli = cli, .fd = -1};
+    Serve serve = {.cli = cli, .fd = -1, .metrics_fd = -1};
     sigset_t signals;
     Err err = {0};
     systemd_start();

@@ -52,18 +52,6 @@ static bool call_read(const HttpRequest *request, Arena *arena, const json_t *bo
     return execution_fits(ret_call->execution, err);
 }
 
-static const char *base_url(const HttpRequest *request, Arena *arena)
-{
-    const Settings *settings = request->settings;
-    const char *base = settings->public_url != NULL
-                           ? settings->public_url
-                           : arena_printf(arena, "http://%s", settings->listen);
-    size_t length = strlen(base);
-    while (length > 0 && base[length - 1] == '/')
-        length--;
-    return arena_strndup(arena, base, length);
-}
-
 // Orca evaluates expressions in all that it stores.
 static char *defused(Arena *arena, const char *text)
 {
@@ -85,7 +73,7 @@ static void document_put(const HttpRequest *request, const PipelineCall *call,
                          const PipelineAnswer *answer, Arena *arena, int status,
                          HttpResponse *response)
 {
-    const char *base = base_url(request, arena);
+    const char *base = http_link(request, arena, "");
     const char *query =
         answer->migration[0] != '\0' ? arena_printf(arena, "?migration=%s", answer->migration) : "";
     const char *here =

@@ -117,9 +117,10 @@ static void wrong_usage_says_what(void **state)
         {"gybe audit --json", "audit: which? `gybe audit verify`"},
         {"gybe audit verfiy", "unknown command \"audit verfiy\"; did you mean audit verify?"},
         {"gybe audit verify x", "audit verify: unexpected argument \"x\""},
-        {"gybe runs --server http://x",
-         "--server is not supported in this version: it has no daemon; leave it out to use the "
-         "local store"},
+        {"gybe run --server http://x",
+         "run does not work over --server: it needs this machine's files"},
+        {"gybe approve x --digest y --as ada --server http://x",
+         "--as and --server exclude each other: the daemon knows by GYBE_TOKEN who acts"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         OWNED(arena_done) Arena arena = {0};

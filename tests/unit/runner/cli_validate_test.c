@@ -337,7 +337,7 @@ static void what_later_versions_do_is_refused(void **state)
 {
     Place *place = *state;
     assert_int_equal(gybe(&place->arena, "run --until rollback").code, 2);
-    assert_int_equal(gybe(&place->arena, "runs --server http://localhost:1").code, 2);
+    assert_int_equal(gybe(&place->arena, "plan --server http://localhost:1").code, 2);
     assert_int_equal(gybe(&place->arena, "run --until nowhere").code, 2);
     assert_int_equal(gybe(&place->arena, "runs --state NOWHERE").code, 2);
     assert_int_equal(gybe(&place->arena, "").code, 2);

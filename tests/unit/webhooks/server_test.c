@@ -92,13 +92,13 @@ static bool stream(const HttpRequest *request, Arena *arena, HttpResponse *ret_r
 }
 
 static const Route table[] = {
-    {"GET", "/echo/{what}", ROLE_NONE, 0, 0, echo},
-    {"POST", "/echo/{what}", ROLE_NONE, SMALL, 0, echo},
-    {"POST", "/io/{what}", ROLE_NONE, SMALL, ROUTE_ON_IO | ROUTE_CLOSE, echo},
-    {"POST", "/guarded", ROLE_VIEWER, SMALL, 0, echo},
-    {"GET", "/fails", ROLE_NONE, 0, 0, fails},
-    {"GET", "/count", ROLE_NONE, 0, 0, stream},
-    {"GET", "/quiet", ROLE_NONE, 0, 0, stream},
+    {"GET", "/echo/{what}", ROLE_NONE, 0, 0, echo, .summary = ""},
+    {"POST", "/echo/{what}", ROLE_NONE, SMALL, 0, echo, .summary = ""},
+    {"POST", "/io/{what}", ROLE_NONE, SMALL, ROUTE_ON_IO | ROUTE_CLOSE, echo, .summary = ""},
+    {"POST", "/guarded", ROLE_VIEWER, SMALL, 0, echo, .summary = ""},
+    {"GET", "/fails", ROLE_NONE, 0, 0, fails, .summary = ""},
+    {"GET", "/count", ROLE_NONE, 0, 0, stream, .summary = ""},
+    {"GET", "/quiet", ROLE_NONE, 0, 0, stream, .summary = ""},
     {0},
 };
 
