@@ -111,8 +111,11 @@ static bool arm_traffic(Crossing *crossing, Err *err)
     OWNED(traffic_close) Traffic *traffic = NULL;
     TrafficAddress from, to;
     int64_t hold_ms = request->migration.cutover.max_pause_ms + GUARDIAN_BOUND_MS;
-    return traffic_open(&request->traffic, &traffic, err) &&
-           switch_addresses(traffic, request, crossing->direction, crossing->arena, &from, &to,
+    if (!traffic_open(&request->traffic, &traffic, err))
+        return false;
+    if (!crossing_is_forward(crossing))
+        traffic_leave_dead(traffic);
+    return switch_addresses(traffic, request, crossing->direction, crossing->arena, &from, &to,
                             err) &&
            traffic_check(traffic, &from, crossing->arena, err) &&
            traffic_check_hold(traffic, hold_ms, err) && FAILPOINT("crossing.probe.before", err) &&

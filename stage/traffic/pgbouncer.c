@@ -12,7 +12,13 @@
 #include "runner/base/failpoint.h"
 #include "stage/postgres/address.h"
 
-enum { CONSOLE_CONNECT_MS = 2000, POLL_US = 500, RETRY_US = 5000, COMMAND_MS = 1000 };
+enum {
+    CONSOLE_CONNECT_MS = 2000,
+    POLL_US = 500,
+    RETRY_US = 5000,
+    COMMAND_MS = 1000,
+    DEAD_MS = 1000 // without a server while clients wait
+};
 
 static void pause_us(long us)
 {
@@ -288,6 +294,7 @@ static bool pgbouncer_gate(PgBouncer *pgbouncer, int gate_ms, Err *err)
 {
     OWNED(arena_done) Arena arena = {0};
     int64_t deadline_ms = clock_monotonic_ms() + gate_ms;
+    int64_t dead_ms = clock_monotonic_ms() + DEAD_MS;
     bool alive = !pgbouncer->leaves_dead; // some pool had a server at some look
     for (;;) {
         Err busy = {0};
@@ -297,9 +304,9 @@ static bool pgbouncer_gate(PgBouncer *pgbouncer, int gate_ms, Err *err)
                     err_note(&busy, "%s", pgbouncer->poolers[i].what);
         if (quiet)
             return true;
+        if (busy.kind == ERR_TRANSIENT && !alive && clock_monotonic_ms() >= dead_ms)
+            return true;
         if (busy.kind != ERR_TRANSIENT || clock_monotonic_ms() >= deadline_ms) {
-            if (busy.kind == ERR_TRANSIENT && !alive)
-                return true;
             *err = busy;
             return false;
         }
@@ -312,10 +319,11 @@ bool pooler_settle(const PgBouncer *pgbouncer, Pooler *pooler, int settle_ms, Er
 {
     OWNED(arena_done) Arena arena = {0};
     int64_t deadline_ms = clock_monotonic_ms() + settle_ms;
+    int64_t dead_ms = clock_monotonic_ms() + DEAD_MS;
+    bool alive = !pgbouncer->leaves_dead;
     for (;;) {
         PgRows pools, databases;
         Err busy = {0};
-        bool alive = false;
         if (!pooler_connect(pgbouncer, pooler, err))
             return false;
         connection_deadline(pooler->free, clock_monotonic_ms() + COMMAND_MS);
@@ -324,6 +332,8 @@ bool pooler_settle(const PgBouncer *pgbouncer, Pooler *pooler, int settle_ms, Er
         connection_deadline(pooler->free, 0);
         if (!told || pools_are_quiet(&pools, &databases, NULL, &alive, &busy))
             return told;
+        if (!alive && clock_monotonic_ms() >= dead_ms)
+            return true;
         if (clock_monotonic_ms() >= deadline_ms) {
             *err = busy;
             return false;

@@ -41,8 +41,8 @@ void traffic_unstage(Traffic *traffic);
 // was if nobody was held.
 bool traffic_pause(Traffic *traffic, int gate_ms, int64_t max_pause_ms, int64_t *ret_held_at_ns,
                    Err *err);
-// From now on a pool that has had no server for the whole of a gate counts as quiet: who waits there is
-// held already, by a side that lets nobody in. For the way back from such a side only.
+// From now on a pool that has had no server for a second counts as quiet: who waits there is held already,
+// by a side that lets nobody in. For the way back from such a side only.
 void traffic_leave_dead(Traffic *traffic);
 // Renames the staged files, RELOADs, sees the new address in SHOW DATABASES of every pooler (F4).
 // Idempotent.
