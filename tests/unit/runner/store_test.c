@@ -6,10 +6,10 @@
 #include "runner/base/file.h"
 #include "runner/spool.h"
 #include "runner/store_event.h"
-#include "runner/store_figures.h"
 #include "runner/store_outbox.h"
 #include "runner/store_owner.h"
 #include "stage/stage.h"
+#include "tests/unit/runner/store_place.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -23,13 +23,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-typedef struct {
-    Arena arena;
-    char dir[64];
-    const char *uri;
-    Store *store;
-} Place;
 
 static const char digest[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -87,7 +80,7 @@ static RunRow run_named(const char *id, const char *target)
                     .until = ""};
 }
 
-static void insert(Place *place, const char *id, const char *target)
+void insert(Place *place, const char *id, const char *target)
 {
     Err err = {0};
     RunRow row = run_named(id, target);
@@ -699,118 +692,6 @@ static void the_lock_lives_as_long_as_the_child(void **state)
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_false(spool_held(&spool));
-}
-
-// --- looking ---------------------------------------------------------------------------------
-
-static void runs_are_found_by_their_beginning(void **state)
-{
-    Place *place = *state;
-    Err err = {0};
-    RunName *runs = NULL;
-    size_t count = 0;
-    insert(place, "aaab", "one");
-    insert(place, "aabb", "two");
-    insert(place, "bbbb", "three");
-    assert_true(store_run_names(place->store, &place->arena, "aa", &runs, &count, &err));
-    assert_int_equal(count, 2);
-    assert_string_equal(runs[0].id, "aabb"); // the newest first
-    assert_string_equal(runs[1].target, "one");
-    assert_string_equal(runs[1].state, "QUEUED");
-    assert_true(store_run_names(place->store, &place->arena, "", &runs, &count, &err));
-    assert_int_equal(count, 3);
-    assert_true(store_run_names(place->store, &place->arena, "a%", &runs, &count, &err));
-    assert_int_equal(count, 0);
-}
-
-static void moved(Place *place, RunState from, RunEvent event)
-{
-    Err err = {0};
-    if (!store_move(place->store, "aaaa", from, event, NULL, NULL, NULL, &err))
-        fail_msg("%s", err.message);
-}
-
-static int64_t last_event(Place *place)
-{
-    Err err = {0};
-    int64_t number = 0;
-    assert_true(store_event_last(place->store, &number, &err));
-    return number;
-}
-
-static void figures_of_what_waits(void **state)
-{
-    Place *place = *state;
-    Err err = {0};
-    StoreFigures figures;
-    assert_true(store_figures(place->store, &figures, &err));
-    assert_int_equal(figures.queue_oldest_ms, 0);
-    int64_t before_ms = clock_wall_ms();
-    insert(place, "aaaa", "one");
-    insert(place, "bbbb", "two");
-    assert_true(store_figures(place->store, &figures, &err));
-    assert_int_equal(figures.runs[RUN_QUEUED], 2);
-    assert_in_range(figures.queue_oldest_ms, before_ms, clock_wall_ms());
-    assert_int_equal(figures.approval_oldest_ms, 0);
-    moved(place, RUN_QUEUED, EVENT_START);
-    moved(place, RUN_RUNNING, EVENT_GATE);
-    assert_true(store_figures(place->store, &figures, &err));
-    assert_int_equal(figures.runs[RUN_AWAITING_APPROVAL], 1);
-    assert_in_range(figures.approval_oldest_ms, before_ms, clock_wall_ms());
-}
-
-static void what_an_attempt_came_to(void **state)
-{
-    Place *place = *state;
-    Err err = {0};
-    StageRow stage = {0};
-    bool claimed = false;
-    int64_t took_ms = 0;
-    const char *data = NULL;
-    insert(place, "aaaa", "one");
-    assert_true(
-        store_claim(place->store, &place->arena, "aaaa", "plan", false, &stage, &claimed, &err));
-    assert_true(store_attempt_figures(place->store, &place->arena, "aaaa", "plan", 1, &took_ms,
-                                      &data, &err));
-    assert_int_equal(took_ms, -1);
-    assert_true(
-        store_attempt_end(place->store, "aaaa", &stage, "SUCCEEDED", "{\"x\":1}", "", &err));
-    assert_true(store_attempt_figures(place->store, &place->arena, "aaaa", "plan", 1, &took_ms,
-                                      &data, &err));
-    assert_true(took_ms >= 0);
-    assert_string_equal(data, "{\"x\":1}");
-}
-
-// A run that is finished comes to its end once more, and that is no second run.
-static void an_end_that_is_told_again(void **state)
-{
-    Place *place = *state;
-    Err err = {0};
-    bool finishes = true;
-    insert(place, "aaaa", "one");
-    moved(place, RUN_QUEUED, EVENT_START);
-    moved(place, RUN_RUNNING, EVENT_SUCCEED);
-    assert_true(store_event_finishes(place->store, "aaaa", last_event(place), &finishes, &err));
-    assert_false(finishes);
-    moved(place, RUN_SUCCEEDED, EVENT_FINISH);
-    moved(place, RUN_RUNNING, EVENT_SUCCEED);
-    assert_true(store_event_finishes(place->store, "aaaa", last_event(place), &finishes, &err));
-    assert_true(finishes);
-}
-
-// One that was left open ends by being finished.
-static void an_end_by_being_finished(void **state)
-{
-    Place *place = *state;
-    Err err = {0};
-    bool finishes = true;
-    insert(place, "aaaa", "one");
-    moved(place, RUN_QUEUED, EVENT_START);
-    moved(place, RUN_RUNNING, EVENT_HOLD);
-    moved(place, RUN_FOLLOWING, EVENT_FINISH);
-    moved(place, RUN_RUNNING, EVENT_CANCEL);
-    assert_true(store_event_finishes(place->store, "aaaa", last_event(place), &finishes, &err));
-    assert_false(finishes);
 }
 
 int main(void)
