@@ -438,26 +438,52 @@ static bool work_step(Drive *drive, Look *look, Arena *arena, Step *ret_step, Er
     return stage_execute(drive, look, next, arena, ret_step, err);
 }
 
+// Ended, or held until somebody asks something of it.
+static bool stands_still(const RunRow *run)
+{
+    bool held = run->state == RUN_FOLLOWING || run->state == RUN_WAITING_FOR_PIPELINE;
+    return run_state_ended(run->state) || (held && !run->cancel_asked);
+}
+
 // A pipeline does not want the stage any more that it asked for: it was not begun yet.
 static bool stop_step(Drive *drive, Look *look, Err *err)
 {
     Store *store = drive->scheduler->spec.store;
+    bool still = stands_still(&look->run);
     bool begun = look->run.state == RUN_RUNNING || look->run.state == RUN_AWAITING_APPROVAL;
     bool ok = store_begin(store, err) &&
               store_call_stopped(store, look->run.id, look->run.stop_stage, err) &&
-              (begun || drive_move(drive, look, EVENT_START, NULL, NULL, NULL, err)) &&
-              drive_move(drive, look, EVENT_HOLD, NULL, NULL, NULL, err) &&
+              (still || begun || drive_move(drive, look, EVENT_START, NULL, NULL, NULL, err)) &&
+              (still || drive_move(drive, look, EVENT_HOLD, NULL, NULL, NULL, err)) &&
               store_commit(store, err);
     if (!ok)
         store_abandon(store);
     return ok;
 }
 
+// What was asked of the run since; else the work that is next.
+static bool asked_step(Drive *drive, Look *look, Arena *arena, Step *ret_step, Err *err)
+{
+    const RunRow *run = &look->run;
+    int stops = scheduler_stops(drive->scheduler);
+    bool automatic = run->rollback == RUN_ROLLBACK_AUTOMATIC; // is never cancelled
+    if (run->stop_stage[0] != '\0' && !run->cancel_asked && !automatic)
+        return stop_step(drive, look, err);
+    if (run->finishing != RUN_FINISHING_NO && stops == 0)
+        return finish_step(drive, look, arena, ret_step, err);
+    if (stands_still(run)) {
+        *ret_step = STEP_DONE;
+        return true;
+    }
+    if ((stops > 0 || run->cancel_asked) && !automatic)
+        return cancel_step(drive, look, err);
+    return work_step(drive, look, arena, ret_step, err);
+}
+
 static bool free_step(Drive *drive, Arena *arena, Step *ret_step, Err *err)
 {
     Look look = {0};
     bool adopted = false;
-    int stops = scheduler_stops(drive->scheduler);
     drive->changed = drive->waits = false;
     *ret_step = STEP_ON;
     if (!look_load(drive, arena, &look, err) || !adopt_step(drive, &look, arena, &adopted, err))
@@ -468,21 +494,7 @@ static bool free_step(Drive *drive, Arena *arena, Step *ret_step, Err *err)
         *ret_step = STEP_DONE;
         return true;
     }
-    if (look.run.finishing != RUN_FINISHING_NO && stops == 0 &&
-        strcmp(look.run.stop_stage, "finish") != 0)
-        return finish_step(drive, &look, arena, ret_step, err);
-    bool held = (look.run.state == RUN_FOLLOWING || look.run.state == RUN_WAITING_FOR_PIPELINE) &&
-                !look.run.cancel_asked;
-    if (run_state_ended(look.run.state) || held) {
-        *ret_step = STEP_DONE;
-        return true;
-    }
-    if (look.run.stop_stage[0] != '\0' && !look.run.cancel_asked &&
-        look.run.rollback != RUN_ROLLBACK_AUTOMATIC)
-        return stop_step(drive, &look, err);
-    if ((stops > 0 || look.run.cancel_asked) && look.run.rollback != RUN_ROLLBACK_AUTOMATIC)
-        return cancel_step(drive, &look, err);
-    return work_step(drive, &look, arena, ret_step, err);
+    return asked_step(drive, &look, arena, ret_step, err);
 }
 
 bool drive_step(Drive *drive, Step *ret_step, Err *err)
