@@ -96,6 +96,8 @@ bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *e
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);
+// The same of a run whose finish has succeeded, and of which something was found all the same.
+bool engine_finish_again(Engine *engine, const char *run, const char *recorded, Err *err);
 // What its stages have said; see runner/logs.h. The engine must outlive it.
 typedef struct Logs Logs;
 Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt);
