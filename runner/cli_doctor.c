@@ -66,15 +66,16 @@ bool doctor_run_settle(Cli *cli, Engine *engine, const char *run, bool quiet, js
             strcmp(json_get_string(data, "reverse", "nothing"), "nothing") == 0)
             return true;
         doctor_run_finding(findings, "fixed", run,
-                arena_printf(cli->arena, "its switch is settled: forward %s, reverse %s",
-                             json_get_string(data, "forward", "nothing"),
-                             json_get_string(data, "reverse", "nothing")),
-                again, cli->arena);
+                           arena_printf(cli->arena, "its switch is settled: forward %s, reverse %s",
+                                        json_get_string(data, "forward", "nothing"),
+                                        json_get_string(data, "reverse", "nothing")),
+                           again, cli->arena);
         return true;
     }
     const json_t *error = json_object_get(result, "error");
-    doctor_run_finding(findings, "error", run, json_get_string(error, "message", "it cannot be settled"),
-            json_get_string(error, "hint", again), cli->arena);
+    doctor_run_finding(findings, "error", run,
+                       json_get_string(error, "message", "it cannot be settled"),
+                       json_get_string(error, "hint", again), cli->arena);
     return true;
 }
 
@@ -90,11 +91,11 @@ static bool runs_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
                 return err_note(err, "run %s", run);
             continue;
         }
-        doctor_run_finding(findings, "error", run,
-                "it was left in the middle of a switch: clients may be held",
-                arena_printf(cli->arena,
-                             "`gybe doctor --fix` settles it, `gybe retry %s` also goes on", run),
-                cli->arena);
+        doctor_run_finding(
+            findings, "error", run, "it was left in the middle of a switch: clients may be held",
+            arena_printf(cli->arena, "`gybe doctor --fix` settles it, `gybe retry %s` also goes on",
+                         run),
+            cli->arena);
     }
     return true;
 }
@@ -114,6 +115,22 @@ static bool pipelines_look(Cli *cli, Engine *engine, const Settings *settings, j
             "look in Spinnaker why the webhook trigger started nothing (source, enabled), or end "
             "the run: gybe cancel",
             cli->arena);
+    return true;
+}
+
+static bool spools_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
+{
+    Strings paths;
+    if (!engine_spools_lost(engine, cli->values.fix, cli->arena, &paths, err))
+        return false;
+    for (size_t i = 0; i < paths.count; i++)
+        (void)json_array_append_new(
+            findings,
+            json_pack("{s:s, s:s, s:s, s:s}", "level", cli->values.fix ? "fixed" : "note",
+                      "subject", "this machine", "message",
+                      arena_printf(cli->arena, "spool file %s of no attempt %s", paths.items[i],
+                                   cli->values.fix ? "is removed" : "was left behind"),
+                      "remedy", cli->values.fix ? "" : "`gybe doctor --fix` removes it"));
     return true;
 }
 
@@ -175,6 +192,7 @@ int cli_doctor(Cli *cli)
     // Runs first: what is settled there is not found again at the poolers.
     if (!cli_engine(cli, &settings, &engine, &err) || !runs_look(cli, engine, runs, &err) ||
         !pipelines_look(cli, engine, &settings, runs, &err) ||
+        !spools_look(cli, engine, runs, &err) ||
         !leftovers_look(cli, engine, &settings, runs, &findings, &err))
         return cli_fail(cli, &err);
     (void)json_array_extend(findings, runs);

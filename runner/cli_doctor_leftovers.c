@@ -159,8 +159,9 @@ static void store_say(Cli *cli, json_t *object)
 {
     const char *store = json_get_string(object, "store", "");
     const char *message = json_get_string(object, "message", "");
-    (void)json_object_set_new(object, "message",
-                              json_string(arena_printf(cli->arena, "%s, of store %s", message, store)));
+    (void)json_object_set_new(
+        object, "message",
+        json_string(arena_printf(cli->arena, "%s, of store %s", message, store)));
 }
 
 bool doctor_leftovers_judge(Cli *cli, Engine *engine, json_t *findings, Err *err)
@@ -233,7 +234,8 @@ static bool run_finish(Cli *cli, Engine *engine, const char *run, Standing stand
         return true;
     }
     const json_t *error = json_object_get(result, "error");
-    doctor_run_finding(done, "error", run, json_get_string(error, "message", "it cannot be finished"),
+    doctor_run_finding(done, "error", run,
+                       json_get_string(error, "message", "it cannot be finished"),
                        json_get_string(error, "hint", ""), cli->arena);
     return true;
 }

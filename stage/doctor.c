@@ -49,11 +49,11 @@ static bool server_look(Doctor *doctor, Connection *connection, bool *ret_useles
     if (!server_check(connection, doctor->arena, &findings, &count, err))
         return false;
     (void)doctor_finding(doctor, "ok", "", "PostgreSQL %d answers",
-                  connection_version(connection) / 10000);
+                         connection_version(connection) / 10000);
     for (size_t i = 0; i < count; i++) {
         bool both = findings[i].source == SERVER_BLOCKS && findings[i].target == SERVER_BLOCKS;
         (void)doctor_finding(doctor, both ? "error" : "warning", findings[i].remedy, "%s",
-                      findings[i].message);
+                             findings[i].message);
         *ret_useless = *ret_useless || findings[i].useless;
     }
     return true;
@@ -67,10 +67,10 @@ static bool rights_look(Doctor *doctor, Connection *connection, const Connection
     Err publish = {0}, subscribe = {0};
     if (!side_open_replication(profile, "connection", "doctor", &replication, &publish))
         (void)doctor_finding(doctor, "warning", RIGHT_REPLICATION_REMEDY, "no source: %s",
-                      publish.message);
+                             publish.message);
     if (!lane_may_subscribe(connection, profile->peer_uri, doctor->arena, &subscribe))
         (void)doctor_finding(doctor, "warning", lane_subscribe_remedy(connection),
-                      "no target, and as a source no way back: %s", subscribe.message);
+                             "no target, and as a source no way back: %s", subscribe.message);
     return cancel_check(err);
 }
 
@@ -83,9 +83,8 @@ static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
     bool useless = false;
     if (!side_open(profile, "connection", "doctor", &connection, &err) ||
         !server_look(doctor, connection, &useless, &err) ||
-        (!useless &&
-         (!rights_look(doctor, connection, profile, &err) ||
-          !doctor_leftovers(doctor, connection, &err)))) {
+        (!useless && (!rights_look(doctor, connection, profile, &err) ||
+                      !doctor_leftovers(doctor, connection, &err)))) {
         trouble(doctor, &err);
         return;
     }
@@ -99,24 +98,32 @@ static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
 
 // --- poolers ---------------------------------------------------------------------------------
 
+static bool traffic_ready(Doctor *doctor, const TrafficProfile *profile, Traffic *traffic, Err *err)
+{
+    TrafficAddress now;
+    if (!traffic_address(traffic, doctor->arena, &now, err) ||
+        !traffic_check(traffic, &now, doctor->arena, err))
+        return false;
+    (void)doctor_finding(doctor, "ok", "", "%zu pooler%s, at %s:%s", profile->pooler_count,
+                         profile->pooler_count == 1 ? "" : "s", now.host, now.port);
+    if (profile->probe.reveal == NULL)
+        (void)doctor_finding(doctor, "warning", "give probeFrom: an application's login",
+                             "no login can be proven on the other side before a cutover");
+    return true;
+}
+
 static void traffic_look(Doctor *doctor, const TrafficProfile *profile)
 {
     OWNED(traffic_close) Traffic *traffic = NULL;
-    TrafficAddress now;
-    Err err = {0};
+    Err err = {0}, unseen = {0};
     doctor->subject = arena_printf(doctor->arena, "traffic.%s", profile->name);
-    if (!traffic_open(profile, &traffic, &err) ||
-        !doctor_traffic_leftovers(doctor, traffic, &err) ||
-        !traffic_address(traffic, doctor->arena, &now, &err) ||
-        !traffic_check(traffic, &now, doctor->arena, &err)) {
+    bool ready =
+        traffic_open(profile, &traffic, &err) && traffic_ready(doctor, profile, traffic, &err);
+    if (!ready)
         trouble(doctor, &err);
-        return;
-    }
-    (void)doctor_finding(doctor, "ok", "", "%zu pooler%s, at %s:%s", profile->pooler_count,
-                  profile->pooler_count == 1 ? "" : "s", now.host, now.port);
-    if (profile->probe.reveal == NULL)
-        (void)doctor_finding(doctor, "warning", "give probeFrom: an application's login",
-                      "no login can be proven on the other side before a cutover");
+    // What is left there may be what is in the way.
+    if (traffic != NULL && !doctor_traffic_leftovers(doctor, traffic, &unseen) && ready)
+        trouble(doctor, &unseen);
 }
 
 static void tools_look(Doctor *doctor)

@@ -24,7 +24,8 @@ static const char named_text[] =
     "SELECT kind, name, coalesce(pg_catalog.substring(name,"
     " '^gybe_.*_([a-z2-7]{10})(?:_[frb][0-9]+c?)?$'), ''), idle, held FROM ("
     " SELECT 1 AS place, 'slot' AS kind, slot_name::text AS name, NOT active AS idle,"
-    "  coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::bigint"
+    "  coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), "
+    "0)::bigint"
     "  AS held FROM pg_catalog.pg_replication_slots WHERE database = current_database()"
     " UNION ALL SELECT 2, 'subscription', s.subname::text, NOT s.subenabled, 0"
     "  FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
@@ -105,6 +106,14 @@ static void recorded_add(Doctor *doctor, const char *run, const char *cell, cons
 static bool recorded_look(Doctor *doctor, Connection *connection, const char *run, Err *err)
 {
     PgRows rows;
+    if (!connection_run(connection, doctor->arena,
+                        "SELECT num_nulls(pg_catalog.to_regclass('gybe.fence'),"
+                        " pg_catalog.to_regclass('gybe.restore'),"
+                        " pg_catalog.to_regclass('gybe.chunk')) = 0",
+                        NULL, 0, &rows, err))
+        return false;
+    if (!pg_cell_bool(&rows, 0, 0)) // somebody took it apart by hand
+        return true;
     if (!connection_run(connection, doctor->arena, recorded_text, NULL, 0, &rows, err))
         return false;
     char **cells = rows.cells[0];
@@ -137,10 +146,9 @@ static bool owner_look(Doctor *doctor, Connection *connection, Err *err)
         return true;
     }
     const char *run = pg_cell(&rows, 0, 0);
-    json_t *object =
-        doctor_finding(doctor, "note", arena_printf(arena, "gybe finish %s", run),
-                       "schema gybe is there: it belongs to run %s of migration %s", run,
-                       pg_cell(&rows, 0, 1));
+    json_t *object = doctor_finding(doctor, "note", arena_printf(arena, "gybe finish %s", run),
+                                    "schema gybe is there: it belongs to run %s of migration %s",
+                                    run, pg_cell(&rows, 0, 1));
     (void)json_object_set_new(object, "run", json_string(run));
     (void)json_object_set_new(object, "store", json_string(pg_cell(&rows, 0, 2)));
     return recorded_look(doctor, connection, run, err);
@@ -197,8 +205,8 @@ bool doctor_traffic_leftovers(Doctor *doctor, Traffic *traffic, Err *err)
                 return false;
             continue;
         }
-        json_t *object = doctor_finding(doctor, "warning", "", "%s %s was left behind", one->kind,
-                                        one->name);
+        json_t *object =
+            doctor_finding(doctor, "warning", "", "%s %s was left behind", one->kind, one->name);
         (void)json_object_set_new(object, "sweep", json_string(one->name));
         (void)json_object_set_new(object, "age_s", json_integer(one->age_s));
         if (one->run != NULL)

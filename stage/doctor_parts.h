@@ -18,9 +18,8 @@ typedef struct {
     const json_t *sweep; // names of leftovers that are to be removed; may be NULL
 } Doctor;
 
-__attribute__((format(printf, 4, 5))) json_t *doctor_finding(Doctor *doctor, const char *level,
-                                                             const char *remedy, const char *format,
-                                                             ...);
+__attribute__((format(printf, 4, 5))) json_t *
+doctor_finding(Doctor *doctor, const char *level, const char *remedy, const char *format, ...);
 // What bears a run's name, and what schema gybe says, of one database.
 bool doctor_leftovers(Doctor *doctor, Connection *connection, Err *err);
 // At the poolers; removes those that are to be swept.

@@ -235,8 +235,8 @@ static bool carry_out(Finish *finish, const Side *sides, Err *err)
         SwitchFound found = FOUND_NOTHING;
         int number = 0;
         if (!carried_out(finish, &sides[1 - i], &sides[i], directions[i], &done, err) ||
-            (!done && !switch_recover(finish->request, directions[i], finish->arena, &found,
-                                      &number, err)))
+            (!done &&
+             !switch_recover(finish->request, directions[i], finish->arena, &found, &number, err)))
             return false;
     }
     return true;

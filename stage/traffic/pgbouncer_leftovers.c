@@ -29,9 +29,9 @@ static void add(List *list, const char *kind, const char *name, const char *run,
         if (strcmp(list->items[i].name, name) == 0 && strcmp(list->items[i].kind, kind) == 0)
             return; // at another pooler too
     if (list->count < LEFTOVERS_MAX)
-        list->items[list->count++] = (TrafficLeftover){
-            kind, arena_strdup(list->arena, name), run != NULL ? arena_strdup(list->arena, run) : NULL,
-            age_s};
+        list->items[list->count++] =
+            (TrafficLeftover){kind, arena_strdup(list->arena, name),
+                              run != NULL ? arena_strdup(list->arena, run) : NULL, age_s};
 }
 
 static int64_t age_s_of(const char *path)

@@ -104,7 +104,8 @@ static bool file_stage(PgBouncer *pgbouncer, PoolerFile *file, const char *suffi
         !pgbouncer_file_point(text, length, &pgbouncer->profile->databases, &pgbouncer->to, arena,
                               &pointed, &pointed_length, err))
         return err_note(err, "%s", file->path);
-    const char *staged = arena_printf(&pgbouncer->arena, "%s" PGBOUNCER_STAGED "%s", file->path, suffix);
+    const char *staged =
+        arena_printf(&pgbouncer->arena, "%s" PGBOUNCER_STAGED "%s", file->path, suffix);
     if (!FAILPOINT("pgbouncer.stage.write", err) ||
         !file_write_atomic(staged, pointed, pointed_length, FALLBACK_MODE, err))
         return false;
