@@ -25,8 +25,7 @@ typedef enum {
 static const char *const remedies[] = {
     [STANDING_AT_WORK] = "its run is at work: `gybe logs %1$s -f` looks on",
     [STANDING_KEPT] = "`gybe finish %1$s` removes it, when it is no longer needed",
-    [STANDING_GOES_ON] = "`gybe retry %1$s` goes on with its run, `gybe finish %1$s` ends it and "
-                         "removes this",
+    [STANDING_GOES_ON] = "`gybe retry %1$s` goes on, `gybe finish %1$s` ends it and removes this",
     [STANDING_ENDED] = "`gybe finish %1$s` removes it, and so does `gybe doctor --fix`",
     [STANDING_FINISHED] = "its run is finished: `gybe doctor --fix` removes it",
 };
@@ -74,12 +73,13 @@ static Standing ended_standing(const json_t *run, RunState state)
     return !crossed && !run_next(state, EVENT_RETRY, &ignored) ? STANDING_ENDED : STANDING_GOES_ON;
 }
 
-static Standing standing_of(const json_t *run)
+// `ours`: we are whoever drives it.
+static Standing standing_of(const json_t *run, bool ours)
 {
     RunState state = RUN_QUEUED;
     if (!run_state_from_name(json_get_string(run, "state", ""), &state))
         return STANDING_UNKNOWN;
-    if (json_get_bool(run, "driven", false))
+    if (!ours && json_get_bool(run, "driven", false))
         return STANDING_AT_WORK;
     if (run_state_ended(state) && strcmp(status_of(run, "finish"), "SUCCEEDED") == 0)
         return STANDING_FINISHED;
@@ -90,7 +90,8 @@ static Standing standing_of(const json_t *run)
     return run_state_ended(state) ? ended_standing(run, state) : STANDING_GOES_ON;
 }
 
-static bool standing_find(Engine *engine, const char *run, Standing *ret_standing, Err *err)
+static bool standing_find(Engine *engine, const char *run, bool ours, Standing *ret_standing,
+                          Err *err)
 {
     OWNED(json_done) json_t *document = NULL;
     Err unknown = {0};
@@ -101,7 +102,7 @@ static bool standing_find(Engine *engine, const char *run, Standing *ret_standin
         *err = unknown;
         return false;
     }
-    *ret_standing = standing_of(document);
+    *ret_standing = standing_of(document, ours);
     return true;
 }
 
@@ -171,7 +172,7 @@ bool doctor_leftovers_judge(Cli *cli, Engine *engine, json_t *findings, Err *err
         const char *run = json_get_string(object, "run", "");
         Standing standing = STANDING_UNKNOWN;
         if (strcmp(json_get_string(object, "level", ""), "fixed") != 0 && run[0] != '\0') {
-            if (!standing_find(engine, run, &standing, err))
+            if (!standing_find(engine, run, false, &standing, err))
                 return false;
             run_judge(cli, object, run, standing);
             if (standing == STANDING_UNKNOWN && json_object_get(object, "store") != NULL)
@@ -213,16 +214,19 @@ static const char *ended_well(const json_t *result)
     return NULL;
 }
 
-static bool run_finish(Cli *cli, Engine *engine, const char *run, Standing standing, json_t *done,
-                       bool *ret_changed, Err *err)
+static bool run_finish(Cli *cli, Engine *engine, const char *run, json_t *done, bool *ret_changed,
+                       Err *err)
 {
     OWNED(json_done) json_t *result = NULL;
     const char *user = NULL, *recorded = NULL;
     bool elsewhere = false;
+    Standing standing = STANDING_UNKNOWN;
+    // Looked at again now that it is ours: until then somebody may have gone on with it.
     if (!cli_person(cli, NULL, &user, &recorded, err) ||
-        !engine_driven_elsewhere(engine, run, &elsewhere, err))
+        !engine_driven_elsewhere(engine, run, &elsewhere, err) ||
+        !standing_find(engine, run, true, &standing, err))
         return false;
-    if (elsewhere)
+    if (elsewhere || standing < STANDING_ENDED)
         return true;
     *ret_changed = true;
     bool asked = standing == STANDING_FINISHED ? engine_finish_again(engine, run, recorded, err)
@@ -254,7 +258,7 @@ static bool switches_settle(Cli *cli, Engine *engine, json_t *done, bool *ret_ch
         Standing standing = STANDING_UNKNOWN;
         if (!begun(run, "cutover") || strcmp(status_of(run, "finish"), "SUCCEEDED") == 0)
             continue;
-        if (!standing_find(engine, name, &standing, err))
+        if (!standing_find(engine, name, false, &standing, err))
             return false;
         if (standing == STANDING_AT_WORK)
             continue;
@@ -276,7 +280,7 @@ static bool anybody_at_work(Engine *engine, bool *ret_so, Err *err)
     json_array_foreach(runs, i, run)
     {
         Standing standing = STANDING_UNKNOWN;
-        if (!standing_find(engine, json_get_string(run, "run", ""), &standing, err))
+        if (!standing_find(engine, json_get_string(run, "run", ""), false, &standing, err))
             return false;
         *ret_so = *ret_so || standing == STANDING_AT_WORK;
     }
@@ -309,7 +313,7 @@ bool doctor_leftovers_mend(Cli *cli, Engine *engine, const json_t *findings, jso
     {
         const char *run = json_get_string(object, "run", "");
         Standing standing = STANDING_UNKNOWN;
-        if (run[0] != '\0' && !standing_find(engine, run, &standing, err))
+        if (run[0] != '\0' && !standing_find(engine, run, false, &standing, err))
             return false;
         if (may_sweep(object, standing, at_work))
             (void)json_array_append(sweep, json_object_get(object, "sweep"));
@@ -317,7 +321,7 @@ bool doctor_leftovers_mend(Cli *cli, Engine *engine, const json_t *findings, jso
             names_hold(seen, run))
             continue;
         (void)json_array_append_new(seen, json_string(run));
-        if (!run_finish(cli, engine, run, standing, done, ret_changed, err))
+        if (!run_finish(cli, engine, run, done, ret_changed, err))
             return err_note(err, "run %s", run);
     }
     *ret_changed = *ret_changed || json_array_size(sweep) > 0;
