@@ -176,7 +176,8 @@ static const CliOption doctor_options[] = {
     {.name = "fix",
      .offset = offsetof(CliValues, fix),
      .help = "also settle what a lost guardian left of a switch: undo it or finish it,\n"
-             "whichever the databases prove, and let the clients go"},
+             "whichever the databases prove, and let the clients go; and remove what is\n"
+             "left of runs that cannot go on and serve nobody, of this store only"},
     END,
 };
 
@@ -463,8 +464,8 @@ const CliCommand cli_commands[] = {
          "finds what is missing or left over at databases, poolers and runs, with the remedy",
      .text =
          "Looks at every profile of the operator's file: does it answer, with which rights and\n"
-         "room, do files and poolers agree, what has gybe left there. Changes nothing, but\n"
-         "for --fix. Exit code 1 when something is in the way.",
+         "room, do files and poolers agree, what has gybe left there, of which run, and what\n"
+         "removes it. Changes nothing, but for --fix. Exit code 1 when something is in the way.",
      .example = "gybe doctor --config gybe.yaml\n"
                 "gybe doctor --fix",
      .next = "Do what it says until nothing is in the way, then `gybe plan`.",

@@ -6,7 +6,7 @@
 #include "runner/base/json.h"
 #include "runner/base/spawn.h"
 #include "runner/base/units.h"
-#include "runner/cli_drive.h"
+#include "runner/cli_doctor.h"
 #include "runner/cli_target.h"
 #include "stage/stage.h"
 
@@ -14,7 +14,7 @@ enum { LOOK_MS = 120000, OUTPUT_MAX = 4 << 20 };
 
 // --- databases and poolers: a process of its own looks -----------------------------------------
 
-static json_t *request_json(const Settings *settings)
+static json_t *request_json(const Settings *settings, json_t *sweep)
 {
     json_t *connections = json_array(), *traffic = json_array();
     for (size_t i = 0; i < settings->connection_count; i++)
@@ -22,12 +22,15 @@ static json_t *request_json(const Settings *settings)
                                     stage_connection_to_json(&settings->connections[i]));
     for (size_t i = 0; i < settings->traffic_count; i++)
         (void)json_array_append_new(traffic, stage_traffic_to_json(&settings->traffic[i]));
-    return json_pack("{s:o, s:o}", "connections", connections, "traffic", traffic);
+    return json_pack("{s:o, s:o, s:O?}", "connections", connections, "traffic", traffic, "sweep",
+                     sweep);
 }
 
-static bool profiles_look(Cli *cli, const Settings *settings, json_t **ret_findings, Err *err)
+// `sweep`: what to remove at the poolers; may be NULL.
+static bool profiles_look(Cli *cli, const Settings *settings, json_t *sweep, json_t **ret_findings,
+                          Err *err)
 {
-    OWNED(json_done) json_t *request = request_json(settings);
+    OWNED(json_done) json_t *request = request_json(settings, sweep);
     const char *text = json_text(cli->arena, request);
     const char *argv[] = {spawn_self_path(cli->arena), "stage", "doctor", NULL};
     SpawnSpec spec = {.argv = argv, .input = text, .input_length = strlen(text)};
@@ -42,15 +45,16 @@ static bool profiles_look(Cli *cli, const Settings *settings, json_t **ret_findi
 
 // --- runs --------------------------------------------------------------------------------------
 
-static void finding(json_t *findings, const char *level, const char *run, const char *message,
-                    const char *remedy, Arena *arena)
+void doctor_run_finding(json_t *findings, const char *level, const char *run, const char *message,
+                        const char *remedy, Arena *arena)
 {
     (void)json_array_append_new(findings, json_pack("{s:s, s:s, s:s, s:s}", "level", level,
                                                     "subject", arena_printf(arena, "run %s", run),
                                                     "message", message, "remedy", remedy));
 }
 
-static bool run_fix(Cli *cli, Engine *engine, const char *run, json_t *findings, Err *err)
+bool doctor_run_settle(Cli *cli, Engine *engine, const char *run, bool quiet, json_t *findings,
+                       Err *err)
 {
     OWNED(json_done) json_t *result = NULL;
     const char *again = arena_printf(cli->arena, "gybe retry %s", run);
@@ -58,16 +62,20 @@ static bool run_fix(Cli *cli, Engine *engine, const char *run, json_t *findings,
         return false;
     const json_t *data = json_object_get(result, "data");
     if (strcmp(json_get_string(result, "status", ""), "SUCCEEDED") == 0) {
-        finding(findings, "fixed", run,
-                arena_printf(cli->arena, "its switch is settled: forward %s, reverse %s",
-                             json_get_string(data, "forward", "nothing"),
-                             json_get_string(data, "reverse", "nothing")),
-                again, cli->arena);
+        if (quiet && strcmp(json_get_string(data, "forward", "nothing"), "nothing") == 0 &&
+            strcmp(json_get_string(data, "reverse", "nothing"), "nothing") == 0)
+            return true;
+        doctor_run_finding(findings, "fixed", run,
+                           arena_printf(cli->arena, "its switch is settled: forward %s, reverse %s",
+                                        json_get_string(data, "forward", "nothing"),
+                                        json_get_string(data, "reverse", "nothing")),
+                           again, cli->arena);
         return true;
     }
     const json_t *error = json_object_get(result, "error");
-    finding(findings, "error", run, json_get_string(error, "message", "it cannot be settled"),
-            json_get_string(error, "hint", again), cli->arena);
+    doctor_run_finding(findings, "error", run,
+                       json_get_string(error, "message", "it cannot be settled"),
+                       json_get_string(error, "hint", again), cli->arena);
     return true;
 }
 
@@ -79,15 +87,15 @@ static bool runs_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
     for (size_t i = 0; i < runs.count; i++) {
         const char *run = runs.items[i];
         if (cli->values.fix) {
-            if (!run_fix(cli, engine, run, findings, err))
+            if (!doctor_run_settle(cli, engine, run, false, findings, err))
                 return err_note(err, "run %s", run);
             continue;
         }
-        finding(findings, "error", run,
-                "it was left in the middle of a switch: clients may be held",
-                arena_printf(cli->arena,
-                             "`gybe doctor --fix` settles it, `gybe retry %s` also goes on", run),
-                cli->arena);
+        doctor_run_finding(
+            findings, "error", run, "it was left in the middle of a switch: clients may be held",
+            arena_printf(cli->arena, "`gybe doctor --fix` settles it, `gybe retry %s` also goes on",
+                         run),
+            cli->arena);
     }
     return true;
 }
@@ -100,7 +108,7 @@ static bool pipelines_look(Cli *cli, Engine *engine, const Settings *settings, j
     if (!engine_uncalled(engine, clock_wall_ms() - within_ms, cli->arena, &runs, err))
         return false;
     for (size_t i = 0; i < runs.count; i++)
-        finding(
+        doctor_run_finding(
             findings, "error", runs.items[i],
             arena_printf(cli->arena, "no pipeline has called it within %s",
                          duration_format(cli->arena, within_ms)),
@@ -110,24 +118,43 @@ static bool pipelines_look(Cli *cli, Engine *engine, const Settings *settings, j
     return true;
 }
 
-// A schema gybe whose run this store does not know was left by another, or by a store that is gone.
-static void owners_judge(Cli *cli, Engine *engine, json_t *findings)
+static bool spools_look(Cli *cli, Engine *engine, json_t *findings, Err *err)
 {
-    size_t i;
-    json_t *object;
-    json_array_foreach(findings, i, object)
-    {
-        const char *run = json_get_string(object, "run", NULL);
-        Err unknown = {0};
-        char *known = NULL;
-        if (run == NULL || run[0] == '\0' || engine_find(engine, run, cli->arena, &known, &unknown))
-            continue;
-        (void)json_object_set_new(object, "level", json_string("warning"));
-        (void)json_object_set_new(
-            object, "remedy",
-            json_string("run gybe with the state that made it; if that is lost for good, drop the "
-                        "run's subscriptions, slots and publications and schema gybe by hand"));
+    Strings paths;
+    if (!engine_spools_lost(engine, cli->values.fix, cli->arena, &paths, err))
+        return false;
+    for (size_t i = 0; i < paths.count; i++)
+        (void)json_array_append_new(
+            findings,
+            json_pack("{s:s, s:s, s:s, s:s}", "level", cli->values.fix ? "fixed" : "note",
+                      "subject", "this machine", "message",
+                      arena_printf(cli->arena, "spool file %s of no attempt %s", paths.items[i],
+                                   cli->values.fix ? "is removed" : "was left behind"),
+                      "remedy", cli->values.fix ? "" : "`gybe doctor --fix` removes it"));
+    return true;
+}
+
+// What is left at profiles is judged by what the store knows; with --fix it is mended and looked at again.
+static bool leftovers_look(Cli *cli, Engine *engine, const Settings *settings, json_t *runs,
+                           json_t **ret_findings, Err *err)
+{
+    OWNED(json_done) json_t *sweep = NULL;
+    OWNED(json_done) json_t *found = NULL;
+    bool changed = false;
+    if (!profiles_look(cli, settings, NULL, &found, err) ||
+        (cli->values.fix &&
+         !doctor_leftovers_mend(cli, engine, found, runs, &sweep, &changed, err)))
+        return false;
+    if (changed) {
+        json_decref(found);
+        found = NULL;
+        if (!profiles_look(cli, settings, sweep, &found, err))
+            return false;
     }
+    if (!doctor_leftovers_judge(cli, engine, found, err))
+        return false;
+    *ret_findings = json_incref(found);
+    return true;
 }
 
 // --- showing -----------------------------------------------------------------------------------
@@ -165,9 +192,9 @@ int cli_doctor(Cli *cli)
     // Runs first: what is settled there is not found again at the poolers.
     if (!cli_engine(cli, &settings, &engine, &err) || !runs_look(cli, engine, runs, &err) ||
         !pipelines_look(cli, engine, &settings, runs, &err) ||
-        !profiles_look(cli, &settings, &findings, &err))
+        !spools_look(cli, engine, runs, &err) ||
+        !leftovers_look(cli, engine, &settings, runs, &findings, &err))
         return cli_fail(cli, &err);
-    owners_judge(cli, engine, findings);
     (void)json_array_extend(findings, runs);
     return show(cli, findings);
 }

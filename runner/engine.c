@@ -657,6 +657,16 @@ bool engine_finish(Engine *engine, const char *run, const char *recorded, bool d
            store_flag(engine->store, run, false, RUN_FINISHING_ASKED, drop_copied, as, err);
 }
 
+bool engine_finish_again(Engine *engine, const char *run, const char *recorded, Err *err)
+{
+    bool ok = store_begin(engine->store, err) &&
+              store_stage_reset(engine->store, run, "finish", err) &&
+              engine_finish(engine, run, recorded, false, err) && store_commit(engine->store, err);
+    if (!ok)
+        store_abandon(engine->store);
+    return ok;
+}
+
 // --- logs ------------------------------------------------------------------------------------
 
 Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt)

@@ -96,6 +96,11 @@ bool engine_recover(Engine *engine, const char *run, json_t **ret_result, Err *e
 // Makes the run ready for its finish stage. Then drive it.
 bool engine_finish(Engine *engine, const char *run, const char *recorded, bool drop_copied,
                    Err *err);
+// The same of a run whose finish has succeeded, and of which something was found all the same.
+bool engine_finish_again(Engine *engine, const char *run, const char *recorded, Err *err);
+// Spool files of no attempt that nobody holds or has written to for a while, as paths; a process of its own
+// that was killed left them. `remove`: they go.
+bool engine_spools_lost(Engine *engine, bool remove, Arena *arena, Strings *ret_paths, Err *err);
 // What its stages have said; see runner/logs.h. The engine must outlive it.
 typedef struct Logs Logs;
 Logs *engine_logs(Engine *engine, const char *run, const char *stage, int attempt);

@@ -322,6 +322,13 @@ static bool touched(const Look *look)
     return look_stage(look, "replicate")->attempt > 0;
 }
 
+// A dry-run that died may have left its scratch database.
+static bool left_something(const Look *look)
+{
+    return touched(look) ||
+           (look_stage(look, "dry-run")->attempt > 0 && !stage_is(look, "dry-run", "SUCCEEDED"));
+}
+
 // The way back is promised from the end of the run on, where there is one.
 static bool end_step(Drive *drive, Look *look, Err *err)
 {
@@ -345,7 +352,7 @@ static bool finish_step(Drive *drive, Look *look, Arena *arena, Step *ret_step, 
     *ret_step = STEP_ON;
     if (look->run.state != RUN_RUNNING)
         return drive_move(drive, look, EVENT_FINISH, NULL, NULL, "finish", err);
-    if (touched(look) && !stage_is(look, "finish", "SUCCEEDED")) {
+    if (left_something(look) && !stage_is(look, "finish", "SUCCEEDED")) {
         if (!stage_is(look, "finish", "PENDING") &&
             !store_stage_reset(store, look->run.id, "finish", err))
             return false;

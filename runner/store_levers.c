@@ -60,7 +60,7 @@ bool store_retry(Store *store, const char *run, Err *err)
                           SQL_ARGS(SQL_T(run)), err) &&
         store_change(store,
                      "update stage set status='PENDING', not_before=0, tries=0 where run=$1 and"
-                     " status not in ('SUCCEEDED', 'RUNNING')",
+                     " status<>'RUNNING' and (status<>'SUCCEEDED' or name='finish')",
                      SQL_ARGS(SQL_T(run)), &changed, err) &&
         store_commit(store, err);
     if (!ok)

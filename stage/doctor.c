@@ -1,10 +1,9 @@
 // What is missing or left over at the operator's databases and poolers, with the remedy. A process of its
-// own: request {"connections":[...],"traffic":[...]} on stdin, findings [{"level","subject","message",
-// "remedy","run"?}] on stdout. Changes nothing.
+// own: request {"connections":[...],"traffic":[...],"sweep"?:[...]} on stdin, findings [{"level","subject",
+// "message","remedy","run"?}] on stdout, with the keys of doctor_parts.h. Changes nothing but what it is
+// told to sweep from the poolers.
 
-#include "stage/postgres/address.h"
-#include "stage/postgres/catalog.h"
-#include "stage/postgres/journal.h"
+#include "stage/doctor_parts.h"
 #include "stage/postgres/lane.h"
 #include "stage/postgres/schema.h"
 #include "stage/server_check.h"
@@ -14,7 +13,6 @@
 #include "runner/base/cancel.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
-#include "runner/base/units.h"
 #include "runner/base/file.h"
 
 #include <stdio.h>
@@ -24,14 +22,8 @@
 
 enum { REQUEST_MAX = 4 << 20 };
 
-typedef struct {
-    Arena *arena;
-    json_t *findings;
-    const char *subject;
-} Doctor;
-
-__attribute__((format(printf, 4, 5))) static json_t *
-finding(Doctor *doctor, const char *level, const char *remedy, const char *format, ...)
+json_t *doctor_finding(Doctor *doctor, const char *level, const char *remedy, const char *format,
+                       ...)
 {
     va_list args;
     va_start(args, format);
@@ -45,7 +37,7 @@ finding(Doctor *doctor, const char *level, const char *remedy, const char *forma
 
 static void trouble(Doctor *doctor, const Err *err)
 {
-    (void)finding(doctor, "error", err->hint, "%s", err->message);
+    (void)doctor_finding(doctor, "error", err->hint, "%s", err->message);
 }
 
 // --- a database ------------------------------------------------------------------------------
@@ -56,12 +48,12 @@ static bool server_look(Doctor *doctor, Connection *connection, bool *ret_useles
     size_t count = 0;
     if (!server_check(connection, doctor->arena, &findings, &count, err))
         return false;
-    (void)finding(doctor, "ok", "", "PostgreSQL %d answers",
-                  connection_version(connection) / 10000);
+    (void)doctor_finding(doctor, "ok", "", "PostgreSQL %d answers",
+                         connection_version(connection) / 10000);
     for (size_t i = 0; i < count; i++) {
         bool both = findings[i].source == SERVER_BLOCKS && findings[i].target == SERVER_BLOCKS;
-        (void)finding(doctor, both ? "error" : "warning", findings[i].remedy, "%s",
-                      findings[i].message);
+        (void)doctor_finding(doctor, both ? "error" : "warning", findings[i].remedy, "%s",
+                             findings[i].message);
         *ret_useless = *ret_useless || findings[i].useless;
     }
     return true;
@@ -74,52 +66,12 @@ static bool rights_look(Doctor *doctor, Connection *connection, const Connection
     OWNED(connection_close) Connection *replication = NULL;
     Err publish = {0}, subscribe = {0};
     if (!side_open_replication(profile, "connection", "doctor", &replication, &publish))
-        (void)finding(doctor, "warning", RIGHT_REPLICATION_REMEDY, "no source: %s",
-                      publish.message);
+        (void)doctor_finding(doctor, "warning", RIGHT_REPLICATION_REMEDY, "no source: %s",
+                             publish.message);
     if (!lane_may_subscribe(connection, profile->peer_uri, doctor->arena, &subscribe))
-        (void)finding(doctor, "warning", lane_subscribe_remedy(connection),
-                      "no target, and as a source no way back: %s", subscribe.message);
+        (void)doctor_finding(doctor, "warning", lane_subscribe_remedy(connection),
+                             "no target, and as a source no way back: %s", subscribe.message);
     return cancel_check(err);
-}
-
-// Slots hold WAL back whether or not anybody still reads them.
-static bool slots_look(Doctor *doctor, Connection *connection, Err *err)
-{
-    PgRows rows;
-    if (!connection_run(connection, doctor->arena,
-                        "SELECT slot_name, active, coalesce(pg_catalog.pg_wal_lsn_diff("
-                        "pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::bigint"
-                        " FROM pg_catalog.pg_replication_slots"
-                        " WHERE slot_name LIKE 'gybe\\_%' AND database = current_database()",
-                        NULL, 0, &rows, err))
-        return false;
-    for (size_t i = 0; i < rows.count; i++)
-        if (!pg_cell_bool(&rows, i, 1))
-            (void)finding(doctor, "warning",
-                          "`gybe retry RUN` goes on with its run, `gybe finish RUN` drops it",
-                          "slot %s is read by nobody and holds back %s of WAL",
-                          pg_cell(&rows, i, 0),
-                          size_human(doctor->arena, pg_cell_int(&rows, i, 2, 0)));
-    return true;
-}
-
-static bool owner_look(Doctor *doctor, Connection *connection, Err *err)
-{
-    bool exists = false;
-    PgRows rows;
-    if (!journal_exists(connection, doctor->arena, &exists, err))
-        return false;
-    if (!exists)
-        return true;
-    if (!connection_run(connection, doctor->arena, "SELECT run, migration FROM gybe.owner", NULL, 0,
-                        &rows, err))
-        return false;
-    const char *run = rows.count > 0 ? pg_cell(&rows, 0, 0) : "";
-    json_t *object = finding(doctor, "note", arena_printf(doctor->arena, "gybe finish %s", run),
-                             "schema gybe is there: it belongs to run %s of migration %s", run,
-                             rows.count > 0 ? pg_cell(&rows, 0, 1) : "");
-    (void)json_object_set_new(object, "run", json_string(run));
-    return true;
 }
 
 static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
@@ -131,9 +83,8 @@ static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
     bool useless = false;
     if (!side_open(profile, "connection", "doctor", &connection, &err) ||
         !server_look(doctor, connection, &useless, &err) ||
-        (!useless &&
-         (!rights_look(doctor, connection, profile, &err) ||
-          !slots_look(doctor, connection, &err) || !owner_look(doctor, connection, &err)))) {
+        (!useless && (!rights_look(doctor, connection, profile, &err) ||
+                      !doctor_leftovers(doctor, connection, &err)))) {
         trouble(doctor, &err);
         return;
     }
@@ -147,23 +98,32 @@ static void connection_look(Doctor *doctor, const ConnectionProfile *profile)
 
 // --- poolers ---------------------------------------------------------------------------------
 
+static bool traffic_ready(Doctor *doctor, const TrafficProfile *profile, Traffic *traffic, Err *err)
+{
+    TrafficAddress now;
+    if (!traffic_address(traffic, doctor->arena, &now, err) ||
+        !traffic_check(traffic, &now, doctor->arena, err))
+        return false;
+    (void)doctor_finding(doctor, "ok", "", "%zu pooler%s, at %s:%s", profile->pooler_count,
+                         profile->pooler_count == 1 ? "" : "s", now.host, now.port);
+    if (profile->probe.reveal == NULL)
+        (void)doctor_finding(doctor, "warning", "give probeFrom: an application's login",
+                             "no login can be proven on the other side before a cutover");
+    return true;
+}
+
 static void traffic_look(Doctor *doctor, const TrafficProfile *profile)
 {
     OWNED(traffic_close) Traffic *traffic = NULL;
-    TrafficAddress now;
-    Err err = {0};
+    Err err = {0}, unseen = {0};
     doctor->subject = arena_printf(doctor->arena, "traffic.%s", profile->name);
-    if (!traffic_open(profile, &traffic, &err) ||
-        !traffic_address(traffic, doctor->arena, &now, &err) ||
-        !traffic_check(traffic, &now, doctor->arena, &err)) {
+    bool ready =
+        traffic_open(profile, &traffic, &err) && traffic_ready(doctor, profile, traffic, &err);
+    if (!ready)
         trouble(doctor, &err);
-        return;
-    }
-    (void)finding(doctor, "ok", "", "%zu pooler%s, at %s:%s", profile->pooler_count,
-                  profile->pooler_count == 1 ? "" : "s", now.host, now.port);
-    if (profile->probe.reveal == NULL)
-        (void)finding(doctor, "warning", "give probeFrom: an application's login",
-                      "no login can be proven on the other side before a cutover");
+    // What is left there may be what is in the way.
+    if (traffic != NULL && !doctor_traffic_leftovers(doctor, traffic, &unseen) && ready)
+        trouble(doctor, &unseen);
 }
 
 static void tools_look(Doctor *doctor)
@@ -172,7 +132,7 @@ static void tools_look(Doctor *doctor)
     Err err = {0};
     doctor->subject = "this machine";
     if (schema_tools(0, doctor->arena, &tools, &err))
-        (void)finding(doctor, "ok", "", "pg_dump %d", tools.major);
+        (void)doctor_finding(doctor, "ok", "", "pg_dump %d", tools.major);
     else
         trouble(doctor, &err);
 }
@@ -185,6 +145,7 @@ static bool request_look(Doctor *doctor, Err *err)
     json_t *object;
     if (!json_parse("request", text, length, &request, err))
         return false;
+    doctor->sweep = json_object_get(request, "sweep");
     tools_look(doctor);
     json_array_foreach(json_object_get(request, "connections"), i, object)
     {

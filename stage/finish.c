@@ -13,6 +13,7 @@
 #include "stage/postgres/schema.h"
 #include "stage/sides.h"
 #include "stage/stage.h"
+#include "stage/switch.h"
 
 #include <string.h>
 
@@ -196,6 +197,51 @@ static bool nothing_open(Finish *finish, const Side *led_to, const char *directi
                     finish->request->run);
 }
 
+// The newest attempt of a switch to `led_to` was decided, and all that follows from the decision was
+// done: the side that was left knows of it, and clients were let go.
+static bool carried_out(Finish *finish, const Side *led_to, const Side *left, const char *direction,
+                        bool *ret_so, Err *err)
+{
+    const StageRequest *request = finish->request;
+    OWNED(json_done) json_t *report = NULL;
+    Decision there = DECISION_NONE, here = DECISION_NONE;
+    int there_number = 0, here_number = 0;
+    *ret_so = true;
+    if (!led_to->ours || !left->ours)
+        return true;
+    if (!journal_read(led_to->connection, request, direction, finish->arena, &there_number, &there,
+                      err) ||
+        !journal_read(left->connection, request, direction, finish->arena, &here_number, &here,
+                      err))
+        return false;
+    if (here == DECISION_OPEN) // before the other side has a row nobody is held
+        *ret_so = there_number < here_number;
+    if (here != DECISION_ABORTED)
+        return true;
+    if (!switch_read_report(left->connection, request, direction, here_number, finish->arena,
+                            &report, err))
+        return false;
+    *ret_so = strcmp(json_get_string(report, "outcome", ""), switch_end_name(SWITCH_ABORTED)) == 0;
+    return true;
+}
+
+// Else the journals, which alone tell where clients that are held belong, would go before they are let
+// go. What a later switch the other way came after is left alone.
+static bool carry_out(Finish *finish, const Side *sides, Err *err)
+{
+    static const char *const directions[] = {"forward", "reverse"};
+    for (size_t i = 0; i < ARRAY_LEN(directions); i++) {
+        bool done = false;
+        SwitchFound found = FOUND_NOTHING;
+        int number = 0;
+        if (!carried_out(finish, &sides[1 - i], &sides[i], directions[i], &done, err) ||
+            (!done &&
+             !switch_recover(finish->request, directions[i], finish->arena, &found, &number, err)))
+            return false;
+    }
+    return true;
+}
+
 static bool switched(Finish *finish, const Side *sides, bool *ret_switched, Err *err)
 {
     return side_target_serves(sides[0].ours ? sides[0].connection : NULL,
@@ -264,7 +310,7 @@ static bool finish_all(Finish *finish, Side *sides, bool *ret_switched, Err *err
 {
     return side_look(finish, &sides[0], err) && side_look(finish, &sides[1], err) &&
            nothing_open(finish, &sides[1], "forward", err) &&
-           nothing_open(finish, &sides[0], "reverse", err) &&
+           nothing_open(finish, &sides[0], "reverse", err) && carry_out(finish, sides, err) &&
            switched(finish, sides, ret_switched, err) && scratch_remove(finish, err) &&
            lanes_remove(finish, sides, err) && side_restore(finish, &sides[0], err) &&
            side_restore(finish, &sides[1], err) && copy_drop(finish, sides, err) &&

@@ -354,3 +354,20 @@ void switch_report_write(Switch *work, const json_t *report)
     report_to(&work->from, work, text,
               committed ? decision_name(switch_decided(work->direction)) : NULL);
 }
+
+void switch_left_note(Switch *work)
+{
+    OWNED(arena_done) Arena arena = {0};
+    Err ignored = {0}; // without it this is done once more
+    const char *values[] = {work->request->run, work->direction,
+                            arena_printf(&arena, "%d", work->number),
+                            decision_name(switch_decided(work->direction))};
+    if (!switch_connect(&work->from, &work->from.main, &ignored))
+        return;
+    connection_deadline(work->from.main, clock_monotonic_ms() + REPORT_MS);
+    (void)connection_run(work->from.main, &arena,
+                         "UPDATE gybe.journal SET decision = $4 WHERE run = $1 AND direction = $2"
+                         " AND attempt = $3 AND decision = 'open'",
+                         values, ARRAY_LEN(values), NULL, &ignored);
+    connection_deadline(work->from.main, 0);
+}

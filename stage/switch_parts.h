@@ -79,3 +79,5 @@ bool switch_unfence(Switch *work, int64_t deadline_ms, Err *err);
 // *ret_undone: there was something; the way back is not to be used any more then.
 bool switch_undo(Switch *work, bool *ret_undone, Err *err);
 void switch_report_write(Switch *work, const json_t *report);
+// Committed, and carried out: the side that was left knows of it (best effort).
+void switch_left_note(Switch *work);

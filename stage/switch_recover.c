@@ -168,6 +168,8 @@ static bool end_is(Switch *work, SwitchEnd end, Err *failed, SwitchFound *ret_fo
         json_t *report = json_pack("{s:s,s:b}", "outcome", switch_end_name(end), "recovered", true);
         switch_report_write(work, report);
     }
+    if (end == SWITCH_COMMITTED)
+        switch_left_note(work);
     if (end != SWITCH_NEEDS_OPERATOR)
         return true;
     *err = *failed;

@@ -520,4 +520,6 @@ const TrafficKind traffic_pgbouncer = {.name = "pgbouncer",
                                        .resume = pgbouncer_resume,
                                        .see_login = pgbouncer_see_login,
                                        .see_served = pgbouncer_see_served,
-                                       .address = pgbouncer_address};
+                                       .address = pgbouncer_address,
+                                       .leftovers = pgbouncer_leftovers,
+                                       .sweep = pgbouncer_sweep};

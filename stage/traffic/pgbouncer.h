@@ -1,7 +1,7 @@
 #pragma once
 // Inside the PgBouncer kind: what its files share. pgbouncer.c holds and lets go, pgbouncer_check.c
 // looks, pgbouncer_stage.c changes the databases files and probes, pgbouncer_see.c looks on after
-// RESUME.
+// RESUME, pgbouncer_leftovers.c finds and removes what a lost process left.
 
 #include "stage/postgres/connection.h"
 #include "stage/traffic/pgbouncer_file.h"
@@ -68,6 +68,14 @@ bool pgbouncer_probe(void *state, const TrafficAddress *to, Arena *arena, Err *e
 bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, Arena *arena,
                      Err *err);
 void pgbouncer_unstage(void *state);
+#define PGBOUNCER_STAGED ".gybe-" // between a file's name and its staged text's suffix, a run
+#define PGBOUNCER_PROBE  "gybe_probe_"
+bool pgbouncer_files_find(PgBouncer *pgbouncer, Err *err);
+// The entry goes from every file and every pooler; absent is fine.
+bool pgbouncer_probe_remove(PgBouncer *pgbouncer, const char *probe, Arena *arena, Err *err);
+bool pgbouncer_leftovers(void *state, Arena *arena, TrafficLeftover **ret_leftovers,
+                         size_t *ret_count, Err *err);
+bool pgbouncer_sweep(void *state, const TrafficLeftover *leftover, Arena *arena, Err *err);
 bool pgbouncer_see_login(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err);
 void pgbouncer_see_served(void *state, int64_t resumed_ns, int64_t deadline_ms);
 // The staged text becomes the file; made anew when the file was edited since. Idempotent.

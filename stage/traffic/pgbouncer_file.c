@@ -442,3 +442,33 @@ bool pgbouncer_file_without(const char *text, size_t length, const char *name, A
     *ret_length = out.length;
     return true;
 }
+
+bool pgbouncer_file_named(const char *text, size_t length, const char *prefix, Arena *arena,
+                          Strings *ret_names, Err *err)
+{
+    Reader reader = {.text = text, .length = length, .databases = true};
+    Strings names = {.items = NULL};
+    size_t capacity = 0;
+    for (;;) {
+        Line line;
+        bool more = false;
+        if (!read_line(&reader, &line, &more, err))
+            return false;
+        if (!more)
+            break;
+        if (line.name_length < strlen(prefix) ||
+            memcmp(text + line.name_at, prefix, strlen(prefix)) != 0)
+            continue;
+        if (names.count == capacity) {
+            const char **larger = arena_array(arena, const char *, capacity * 2 + 4);
+            for (size_t i = 0; i < names.count; i++)
+                larger[i] = names.items[i];
+            names.items = larger;
+            capacity = capacity * 2 + 4;
+        }
+        names.items[names.count++] =
+            arena_printf(arena, "%.*s", (int)line.name_length, text + line.name_at);
+    }
+    *ret_names = names;
+    return true;
+}

@@ -39,3 +39,6 @@ bool pgbouncer_file_with_probe(const char *text, size_t length, const char *mode
 // byte.
 bool pgbouncer_file_without(const char *text, size_t length, const char *name, Arena *arena,
                             char **ret_text, size_t *ret_length, Err *err);
+// The entries whose names begin with `prefix`.
+bool pgbouncer_file_named(const char *text, size_t length, const char *prefix, Arena *arena,
+                          Strings *ret_names, Err *err);

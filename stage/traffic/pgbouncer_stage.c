@@ -29,7 +29,7 @@ enum {
 
 // --- the files ---
 
-static bool files_find(PgBouncer *pgbouncer, Err *err)
+bool pgbouncer_files_find(PgBouncer *pgbouncer, Err *err)
 {
     if (pgbouncer->file_count > 0)
         return true;
@@ -104,7 +104,8 @@ static bool file_stage(PgBouncer *pgbouncer, PoolerFile *file, const char *suffi
         !pgbouncer_file_point(text, length, &pgbouncer->profile->databases, &pgbouncer->to, arena,
                               &pointed, &pointed_length, err))
         return err_note(err, "%s", file->path);
-    const char *staged = arena_printf(&pgbouncer->arena, "%s.gybe-%s", file->path, suffix);
+    const char *staged =
+        arena_printf(&pgbouncer->arena, "%s" PGBOUNCER_STAGED "%s", file->path, suffix);
     if (!FAILPOINT("pgbouncer.stage.write", err) ||
         !file_write_atomic(staged, pointed, pointed_length, FALLBACK_MODE, err))
         return false;
@@ -119,7 +120,7 @@ bool pgbouncer_stage(void *state, const TrafficAddress *to, const char *suffix, 
 {
     PgBouncer *pgbouncer = state;
     pgbouncer_unstage(pgbouncer);
-    if (!files_find(pgbouncer, err))
+    if (!pgbouncer_files_find(pgbouncer, err))
         return false;
     pgbouncer->to = (TrafficAddress){.host = arena_strdup(&pgbouncer->arena, to->host),
                                      .port = arena_strdup(&pgbouncer->arena, to->port),
@@ -286,7 +287,7 @@ static bool probe_all(PgBouncer *pgbouncer, const char *probe, const TrafficAddr
     return true;
 }
 
-static bool probe_remove(PgBouncer *pgbouncer, const char *probe, Arena *arena, Err *err)
+bool pgbouncer_probe_remove(PgBouncer *pgbouncer, const char *probe, Arena *arena, Err *err)
 {
     PgRows databases;
     for (size_t i = 0; i < pgbouncer->file_count; i++) {
@@ -314,13 +315,13 @@ bool pgbouncer_probe(void *state, const TrafficAddress *to, Arena *arena, Err *e
                         "give an application's login as probeFrom: {env: NAME}; a pooler's SCRAM "
                         "secrets work there only if the target has the same verifiers");
     }
-    if (!files_find(pgbouncer, err))
+    if (!pgbouncer_files_find(pgbouncer, err))
         return false;
     const char *probe =
-        arena_printf(arena, "gybe_probe_%s", crypto_random_name(arena, PROBE_NAME_LENGTH));
+        arena_printf(arena, PGBOUNCER_PROBE "%s", crypto_random_name(arena, PROBE_NAME_LENGTH));
     bool proven = probe_all(pgbouncer, probe, to, arena, err);
     Err removing = {0};
-    if (!probe_remove(pgbouncer, probe, arena, &removing) && proven)
+    if (!pgbouncer_probe_remove(pgbouncer, probe, arena, &removing) && proven)
         return err_set(err, removing.kind, "removing the probe entry: %s", removing.message);
     return proven;
 }

@@ -111,3 +111,14 @@ bool traffic_address(Traffic *traffic, Arena *arena, TrafficAddress *ret_address
 {
     return traffic->kind->address(traffic->state, arena, ret_address, err);
 }
+
+bool traffic_leftovers(Traffic *traffic, Arena *arena, TrafficLeftover **ret_leftovers,
+                       size_t *ret_count, Err *err)
+{
+    return traffic->kind->leftovers(traffic->state, arena, ret_leftovers, ret_count, err);
+}
+
+bool traffic_sweep(Traffic *traffic, const TrafficLeftover *leftover, Arena *arena, Err *err)
+{
+    return traffic->kind->sweep(traffic->state, leftover, arena, err);
+}

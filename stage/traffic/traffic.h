@@ -59,3 +59,15 @@ bool traffic_see_login(Traffic *traffic, const TrafficAddress *at, int64_t deadl
 void traffic_see_served(Traffic *traffic, int64_t resumed_ns, int64_t deadline_ms);
 // Where the entries point now, by SHOW DATABASES of all poolers; ERR_CONFLICT when they disagree.
 bool traffic_address(Traffic *traffic, Arena *arena, TrafficAddress *ret_address, Err *err);
+
+// What lost processes left at the poolers.
+typedef struct {
+    const char *kind; // "probe entry" | "staged file" | "paused entry"
+    const char *name; // of the entry, or the file's path
+    const char *run;  // NULL: unknown
+    int64_t age_s;    // since its file was changed
+} TrafficLeftover;
+bool traffic_leftovers(Traffic *traffic, Arena *arena, TrafficLeftover **ret_leftovers,
+                       size_t *ret_count, Err *err);
+// Removes a probe entry or a staged file; nobody may be at work with it. Absent is fine.
+bool traffic_sweep(Traffic *traffic, const TrafficLeftover *leftover, Arena *arena, Err *err);

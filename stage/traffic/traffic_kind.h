@@ -22,6 +22,9 @@ typedef struct {
     bool (*see_login)(void *state, const TrafficAddress *at, int64_t deadline_ms, Err *err);
     void (*see_served)(void *state, int64_t resumed_ns, int64_t deadline_ms);
     bool (*address)(void *state, Arena *arena, TrafficAddress *ret_address, Err *err);
+    bool (*leftovers)(void *state, Arena *arena, TrafficLeftover **ret_leftovers, size_t *ret_count,
+                      Err *err);
+    bool (*sweep)(void *state, const TrafficLeftover *leftover, Arena *arena, Err *err);
 } TrafficKind;
 
 extern const TrafficKind traffic_pgbouncer;

@@ -95,6 +95,21 @@ static void test_entry_errors(void **state)
     assert_non_null(strstr(err.message, "NUL"));
 }
 
+static void test_named_are_found(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    static const char text[] = "; gybe_probe_no = x\n[users]\ngybe_probe_user = x\n[databases]\n"
+                               "gybe_probe_a = host=a\norders = host=b\n gybe_probe_b=host=c";
+    Err err = {0};
+    Strings names;
+    assert_true(pgbouncer_file_named(text, strlen(text), "gybe_probe_", &arena, &names, &err));
+    assert_int_equal(names.count, 2);
+    assert_string_equal(names.items[0], "gybe_probe_a");
+    assert_string_equal(names.items[1], "gybe_probe_b");
+    assert_false(pgbouncer_file_named("no value\n", 9, "gybe_probe_", &arena, &names, &err));
+}
+
 static void test_point_keeps_every_other_byte(void **state)
 {
     (void)state;
@@ -180,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entry_read),
         cmocka_unit_test(test_entry_errors),
+        cmocka_unit_test(test_named_are_found),
         cmocka_unit_test(test_point_keeps_every_other_byte),
         cmocka_unit_test(test_point_adds_what_is_missing),
         cmocka_unit_test(test_point_many),
