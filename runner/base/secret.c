@@ -236,22 +236,44 @@ static void password_key_register(Arena *arena, const char *text)
     }
 }
 
+// What is in front of an @: the password, or, where there is none, what is a user to libpq and a token to
+// git's servers. One that is too short to be masked anywhere is masked where it stands.
+static void userinfo_register(Arena *arena, const char *authority, const char *at, bool web)
+{
+    size_t length = (size_t)(at - authority);
+    const char *colon = memchr(authority, ':', length);
+    const char *password = colon != NULL ? colon + 1 : authority;
+    size_t left = (size_t)(at - password);
+    bool token = colon == NULL || left == 0 || strncmp(password, "x-oauth-basic@", left + 1) == 0;
+    if (colon != NULL && left > 0)
+        password_register(arena, password, left);
+    if (web && token)
+        password_register(arena, authority, colon != NULL ? (size_t)(colon - authority) : length);
+    if (left < SHORTEST_MASKED && (web || colon != NULL))
+        needle_add(arena_printf(arena, "//%.*s@", (int)length, authority));
+}
+
 // The password of scheme://user:password@host, as written and decoded. libpq ends it at the first @,
-// others at the last before the path: both are kept.
+// others at the last before the path, and whoever forgot to encode a / meant the last of all.
 static void uri_password_register(Arena *arena, const char *uri)
 {
-    const char *authority = strstr(uri, "://");
-    if (authority == NULL)
+    const char *scheme_end = strstr(uri, ":/");
+    if (scheme_end == NULL)
         return;
-    authority += 3;
+    bool web = scheme_end - uri >= 4 &&
+               (strncmp(scheme_end - 4, "http", 4) == 0 ||
+                (scheme_end - uri >= 5 && strncmp(scheme_end - 5, "https", 5) == 0));
+    const char *authority = scheme_end + 1 + strspn(scheme_end + 1, "/");
     size_t length = strcspn(authority, "/");
+    const char *first = memchr(authority, '@', length);
     const char *last = memrchr(authority, '@', length);
-    const char *colon = last == NULL ? NULL : memchr(authority, ':', (size_t)(last - authority));
-    if (colon == NULL)
-        return;
-    const char *first = memchr(colon, '@', (size_t)(last - colon) + 1);
-    password_register(arena, colon + 1, (size_t)(first - colon - 1));
-    password_register(arena, colon + 1, (size_t)(last - colon - 1));
+    const char *farthest = strrchr(authority, '@');
+    if (first != NULL)
+        userinfo_register(arena, authority, first, web);
+    if (last != first)
+        userinfo_register(arena, authority, last, web);
+    if (farthest != last && memchr(authority, ':', length) != NULL)
+        userinfo_register(arena, authority, farthest, false);
 }
 
 Secret secret_make(Arena *arena, const char *value)
@@ -263,6 +285,13 @@ Secret secret_make(Arena *arena, const char *value)
     uri_password_register(&scratch, value);
     password_key_register(&scratch, value);
     return (Secret){.reveal = arena_strdup(arena, value)};
+}
+
+void secret_address(const char *text)
+{
+    OWNED(arena_done) Arena scratch = {0};
+    uri_password_register(&scratch, text);
+    password_key_register(&scratch, text);
 }
 
 // The longest needle that starts at `at`; 0 when none does.
