@@ -21,6 +21,8 @@ Secret secret_make(Arena *arena, const char *value);
 void secret_address(const char *text);
 // `text` with every registered secret masked; `text` itself when nothing had to be.
 const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length);
+// The same for the beginning of a longer text: where it ends inside a secret, that beginning of one too.
+const char *secret_mask_cut(Arena *arena, const char *text, size_t length, size_t *ret_length);
 // An environment variable that holds a secret: children do not inherit it (spawn.h).
 void secret_env_add(const char *name);
 bool secret_env_is(const char *entry); // "NAME=value"

@@ -125,14 +125,12 @@ static const char *first_errors(Arena *arena, const char *text)
     return copy;
 }
 
-// Before anything is cut out of it. Where it was cut already the last line goes: it may end inside a secret.
-static char *errors_masked(Arena *arena, char *text)
+// Before anything is cut out of it.
+static char *errors_masked(Arena *arena, const char *text)
 {
     size_t length = strlen(text);
-    char *newline = length < OUTPUT_MAX ? NULL : strrchr(text, '\n');
-    if (length >= OUTPUT_MAX)
-        length = newline != NULL ? (size_t)(newline + 1 - text) : 0;
-    const char *masked = secret_mask(arena, text, length, &length);
+    const char *masked =
+        (length < OUTPUT_MAX ? secret_mask : secret_mask_cut)(arena, text, length, &length);
     return arena_strndup(arena, masked, length);
 }
 
