@@ -41,6 +41,8 @@ static char *real_path(Arena *arena, const char *path)
 // "https://host/acme/Orders.git/" -> "orders": a proposal for the entry's name.
 char *cli_name_from(Arena *arena, const char *reference)
 {
+    const char *login = strrchr(reference, '@'); // nothing of a password into the name
+    reference = login != NULL ? login + 1 : reference;
     size_t end = strlen(reference);
     while (end > 0 && reference[end - 1] == '/')
         end--;
@@ -51,9 +53,6 @@ char *cli_name_from(Arena *arena, const char *reference)
     size_t start = end;
     while (start > 0 && reference[start - 1] != '/' && reference[start - 1] != ':')
         start--;
-    const char *login = memrchr(reference, '@', end); // nothing of a password into the name
-    if (login != NULL && (size_t)(login + 1 - reference) > start)
-        start = (size_t)(login + 1 - reference);
     char *name = arena_strndup(arena, reference + start, end - start > 40 ? 40 : end - start);
     for (char *at = name; *at != '\0'; at++)
         *at = isalnum((unsigned char)*at) ? (char)tolower((unsigned char)*at) : '-';
