@@ -1,6 +1,7 @@
 #include "annotations/problem.h"
 
 #include "runner/base/buf.h"
+#include "runner/base/secret.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,8 @@ void problem_add(Problems *problems, int line, int column, const char *path, con
     va_start(args, format);
     char *what = arena_vprintf(problems->arena, format, args);
     va_end(args);
+    size_t length = 0; // it may quote the operator's file, which holds secrets
+    what = arena_strdup(problems->arena, secret_mask(problems->arena, what, strlen(what), &length));
     char *text = path[0] == '\0' ? what : arena_printf(problems->arena, "%s: %s", path, what);
     for (char *c = text; *c != '\0'; c++) // it may quote the file: one problem stays one line
         if ((unsigned char)*c < 0x20 || *c == 0x7f)

@@ -181,6 +181,16 @@ static bool ssh_fits(const RepositorySpec *spec, Err *err)
                          "repository's entry of the operator's file");
 }
 
+bool repository_address_opens(const char *location)
+{
+    const char *scheme = strstr(location, "://");
+    const char *host = scheme != NULL ? scheme + 3 : location;
+    size_t authority = strcspn(host, "/?#");
+    bool port = memchr(host, ':', authority) != NULL; // or a password up to its first /
+    return scheme != NULL &&
+           (memchr(host, '@', authority) != NULL || (port && strchr(host, '@') != NULL));
+}
+
 // Whoever can read the address elsewhere (settings, run pages, ps) would read the password too.
 static bool address_fits(const RepositorySpec *spec, Err *err)
 {
@@ -193,7 +203,7 @@ static bool address_fits(const RepositorySpec *spec, Err *err)
             return err_set(err, ERR_INPUT, "the repository's address holds white space");
     if (strncmp(location, "ssh://", 6) == 0)
         return ssh_fits(spec, err);
-    if (memchr(host, '@', authority) != NULL) {
+    if (repository_address_opens(location)) {
         (void)err_set(err, ERR_INPUT, "%.*s...: an address must not hold a user or password",
                       (int)scheme, location);
         return err_hint(err, "put them under `auth` of the repository's entry");

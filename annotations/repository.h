@@ -45,6 +45,8 @@ bool repository_open(const RepositorySpec *spec, Repository **ret_repository, Er
 void repository_close(Repository **repository);
 // The directory that a plain path or file:// address names; NULL: `location` is on another machine.
 char *repository_local_path(Arena *arena, const char *location);
+// Does a web address hold a user or password, or could it be read so (https://user:pass/word@host)?
+bool repository_address_opens(const char *location);
 // Is it ssh://[USER@]HOST[:PORT]/PATH, without a password? ERR_INPUT.
 bool repository_ssh_address(const char *location, Err *err);
 // A branch, tag, hash or any revision expression that git rev-parse takes for a commit, except those

@@ -7,6 +7,7 @@
 #include "runner/base/failpoint.h"
 #include "runner/base/file.h"
 #include "runner/base/json.h"
+#include "runner/base/secret.h"
 #include "runner/base/spawn.h"
 #include "runner/base/units.h"
 
@@ -380,6 +381,14 @@ static void limits_set(const json_t *request)
     (void)alarm((unsigned)(json_get_int(request, "timeout_ms", DEFAULT_TIMEOUT_MS) / 1000 + 2));
 }
 
+// What this process says is masked here: its parent knows no more of it.
+static void secrets_know(const json_t *request, Arena *arena)
+{
+    static const char *const keys[] = {"token", "ssh_key"};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        (void)secret_make(arena, json_get_string(request, keys[i], NULL));
+}
+
 static int fetch_main(void)
 {
     OWNED(arena_done) Arena arena = {0};
@@ -387,6 +396,8 @@ static int fetch_main(void)
     Err err = {0};
     SshHost host = {0};
     bool ready = request_read(&arena, &request, &err);
+    if (ready)
+        secrets_know(request, &arena);
     bool ssh = ready && strncmp(json_get_string(request, "url", ""), "ssh://", 6) == 0;
     if (ready && (!ssh || host_prepare(request, &arena, &host, &err))) {
         limits_set(request);

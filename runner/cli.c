@@ -12,6 +12,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
+#include "runner/base/secret.h"
 #include "runner/columns.h"
 #include "runner/progress.h"
 
@@ -55,8 +56,10 @@ void cli_message(const Cli *cli, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *text = arena_vprintf(cli->arena, format, args);
+    const char *text = arena_vprintf(cli->arena, format, args);
     va_end(args);
+    size_t length = 0;
+    text = secret_mask(cli->arena, text, strlen(text), &length);
     (void)fflush(cli->out); // where both go to one place, in the order in which they were said
     (void)fprintf(cli->messages, "%s\n", text);
     (void)fflush(cli->messages);

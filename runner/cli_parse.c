@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "runner/base/secret.h"
+
 typedef struct {
     Cli *cli;
     int argc;
@@ -222,6 +224,8 @@ bool cli_parse(Cli *cli, int argc, char **argv, Err *err)
 {
     Parse parse = {.cli = cli, .argc = argc, .argv = argv, .at = 1};
     cli->arguments = arena_array(cli->arena, const char *, (size_t)argc + 1);
+    for (int i = 1; i < argc; i++) // before any of them is quoted
+        secret_address(argv[i]);
     while (parse.at < argc) {
         const char *text = argv[parse.at++];
         bool taken = true;

@@ -41,6 +41,8 @@ static char *real_path(Arena *arena, const char *path)
 // "https://host/acme/Orders.git/" -> "orders": a proposal for the entry's name.
 char *cli_name_from(Arena *arena, const char *reference)
 {
+    const char *login = strrchr(reference, '@'); // nothing of a password into the name
+    reference = login != NULL ? login + 1 : reference;
     size_t end = strlen(reference);
     while (end > 0 && reference[end - 1] == '/')
         end--;

@@ -13,7 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STDERR_SHOWN_BYTES = 64 * 1024, DONE_GROWTH = 32, POSITION_BITS = 42 };
+enum {
+    STDERR_SHOWN_BYTES = 64 * 1024,
+    SECRET_MAX_BYTES = 64 * 1024,
+    DONE_GROWTH = 32,
+    POSITION_BITS = 42
+};
 
 struct Logs {
     Store *store;
@@ -111,17 +116,28 @@ static json_t *own_line(const Logs *logs, const AttemptRow *row, const char *lev
                      "message", json_string_lossy(message));
 }
 
-// The end of the file, whole lines where it is longer than what is shown.
+// The end of the file, masked before it is cut: more is read than shown, as a cut may go through a secret.
 static char *stderr_tail(const char *path, Arena *arena)
 {
     OWNED(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char *text = arena_alloc(arena, STDERR_SHOWN_BYTES + 1);
+    const size_t most = STDERR_SHOWN_BYTES + SECRET_MAX_BYTES;
+    char *text = arena_alloc(arena, most + 1);
     off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-    off_t from = size > STDERR_SHOWN_BYTES ? size - STDERR_SHOWN_BYTES : 0;
-    if (size <= 0 || pread(fd, text, STDERR_SHOWN_BYTES, from) < 0)
+    off_t from = size > (off_t)most ? size - (off_t)most : 0;
+    ssize_t got = size <= 0 ? 0 : pread(fd, text, most, from);
+    if (got <= 0)
         return text;
-    char *newline = from > 0 ? strchr(text, '\n') : NULL;
-    return newline != NULL ? newline + 1 : text;
+    size_t length = 0;
+    const char *whole = secret_mask(arena, text, (size_t)got, &length);
+    char *masked = arena_strndup(arena, whole, length);
+    size_t skipped = from > 0 ? SECRET_MAX_BYTES : 0;
+    if (length - (skipped < length ? skipped : length) > STDERR_SHOWN_BYTES)
+        skipped = length - STDERR_SHOWN_BYTES;
+    if (skipped == 0)
+        return masked;
+    masked += skipped < length ? skipped : length;
+    char *newline = strchr(masked, '\n'); // whole lines where there are any
+    return newline != NULL ? newline + 1 : masked;
 }
 
 // What a process that died left behind was masked by nobody.
@@ -131,11 +147,9 @@ static void stderr_lines(const Logs *logs, const AttemptRow *row, json_t *list)
     char *rest = stderr_tail(logs->spool.errors_path, &arena);
     while (rest != NULL && rest[0] != '\0') {
         const char *text = strsep(&rest, "\n");
-        size_t length = 0;
-        const char *masked = secret_mask(&arena, text, strlen(text), &length);
-        if (length == 0)
+        if (text[0] == '\0')
             continue;
-        json_t *line = own_line(logs, row, "error", arena_strndup(&arena, masked, length));
+        json_t *line = own_line(logs, row, "error", text);
         (void)json_object_set_new(line, "fields", json_pack("{s:s}", "stream", "stderr"));
         (void)json_array_append_new(list, line);
     }

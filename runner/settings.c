@@ -2,6 +2,7 @@
 
 #include "annotations/repository.h"
 #include "runner/base/file.h"
+#include "runner/base/secret.h"
 #include "runner/settings_keys.h"
 
 #include <ctype.h>
@@ -93,8 +94,25 @@ static void env_override(const Key *keys, const char *prefix, Arena *arena, void
         if (key->type == KEY_OBJECT && strcmp(key->name, "limits") == 0)
             env_override(key->children, arena_printf(arena, "%s_", name), arena, at, problems);
         const char *value = env_sets(key->type) ? getenv(name) : NULL;
-        if (value != NULL)
-            env_read(key, name, value, arena, at, problems);
+        if (value == NULL)
+            continue;
+        secret_address(value);
+        if (strchr(value, '@') != NULL || strstr(value, "password") != NULL)
+            secret_env_add(name);
+        env_read(key, name, value, arena, at, problems);
+    }
+}
+
+// Any key may have been given the address that belongs to another: what opens it is known before anything
+// about the file is said.
+static void addresses_know(const YamlNode *node)
+{
+    if (node->type == YAML_SCALAR)
+        secret_address(node->text);
+    for (size_t i = 0; i < node->count; i++) {
+        if (node->type == YAML_MAPPING)
+            addresses_know(node->keys[i]);
+        addresses_know(node->values[i]);
     }
 }
 
@@ -103,7 +121,6 @@ static void defaults_finish(Settings *settings, Arena *arena)
     if (settings->state == NULL)
         settings->state = arena_printf(arena, "sqlite://%s/gybe/state.db",
                                        env_or(arena, "XDG_STATE_HOME", ".local/state"));
-    (void)secret_make(arena, settings->state); // a server's address may hold a password: masked
     for (size_t i = 0; i < settings->connection_count; i++)
         if (settings->connections[i].peer_uri.reveal == NULL)
             settings->connections[i].peer_uri = settings->connections[i].uri;
@@ -137,6 +154,7 @@ bool settings_load(Arena *arena, const char *path, Settings *ret_settings, Probl
         return false;
     *ret_problems = problems_init(arena, file);
     Settings settings = {.file = arena_strdup(arena, file)};
+    addresses_know(document);
     keys_read(settings_keys, document, "", arena, &settings, ret_problems);
     env_override(settings_keys, "GYBE_", arena, &settings, ret_problems);
     if (ret_problems->count == 0)

@@ -134,7 +134,7 @@ static void check_url(const FileCheck *check, size_t i)
         file_refuse(check, node, path,
                     "%.*s:// is not supported: write file://, https:// or ssh://",
                     (int)(scheme - url), url);
-    else if (!ssh && memchr(scheme + 3, '@', strcspn(scheme + 3, "/?#")) != NULL)
+    else if (!ssh && repository_address_opens(url))
         file_refuse(check, node, path, "must not hold a user or password: put them under `auth`");
     else
         check_login(check, i, ssh);
@@ -154,6 +154,16 @@ static bool uri_clear(const char *uri)
            (first == memrchr(rest, '@', length) && first < rest + strcspn(rest, "/?"));
 }
 
+static const char two_ways[] = "the address can be read in two ways: percent-encode @ and / in its "
+                               "user and password (%40, %2F)";
+
+static void check_uri(const FileCheck *check, const YamlNode *node, const char *uri,
+                      const char *path)
+{
+    if (!uri_clear(uri))
+        file_refuse(check, node, path, "%s", two_ways);
+}
+
 static void check_uris(const FileCheck *check)
 {
     const Settings *settings = check->settings;
@@ -166,12 +176,24 @@ static void check_uris(const FileCheck *check)
         } uris[] = {
             {profile->uri, "uri"}, {profile->reader, "reader"}, {profile->peer_uri, "peerUri"}};
         for (size_t j = 0; j < ARRAY_LEN(uris); j++)
-            if (!uri_clear(uris[j].uri.reveal))
-                file_refuse(check, node,
-                            arena_printf(check->problems->arena, "connections.%s.%s", profile->name,
-                                         uris[j].key),
-                            "the address can be read in two ways: percent-encode @ and / in its "
-                            "user and password (%%40, %%2F)");
+            check_uri(check, node, uris[j].uri.reveal,
+                      arena_printf(check->problems->arena, "connections.%s.%s", profile->name,
+                                   uris[j].key));
+    }
+}
+
+static void check_traffic_uris(const FileCheck *check)
+{
+    Arena *arena = check->problems->arena;
+    for (size_t i = 0; i < check->settings->traffic_count; i++) {
+        const TrafficProfile *profile = &check->settings->traffic[i];
+        const YamlNode *node = yaml_get(yaml_get(check->document, "traffic"), profile->name);
+        const YamlNode *poolers = yaml_get(node, "poolers");
+        check_uri(check, node, profile->probe.reveal,
+                  arena_printf(arena, "traffic.%s.probe", profile->name));
+        for (size_t j = 0; j < profile->pooler_count; j++)
+            check_uri(check, poolers->values[j], profile->poolers[j].admin.reveal,
+                      arena_printf(arena, "traffic.%s.poolers[%zu].admin", profile->name, j));
     }
 }
 
@@ -282,7 +304,11 @@ static void check_policy_tighter(const FileCheck *check, size_t i)
 void settings_check(const Settings *settings, const YamlNode *document, Problems *problems)
 {
     FileCheck check = {settings, document, problems};
+    const YamlNode *state = yaml_get(document, "state"); // none: from the environment
     check_uris(&check);
+    check_traffic_uris(&check);
+    if (!uri_clear(settings->state))
+        file_refuse(&check, state != NULL ? state : document, "state", "%s", two_ways);
     check_repositories(&check);
     for (size_t i = 0; i < settings->repository_count; i++)
         check_policy_tighter(&check, i);

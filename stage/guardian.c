@@ -14,6 +14,7 @@
 #include "runner/base/file.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
+#include "runner/base/secret.h"
 #include "runner/base/spawn.h"
 
 enum {
@@ -275,12 +276,15 @@ bool guardian_switch(Guardian *guardian, const char *direction, int attempt,
 // What it wrote there, a sanitizer's report or a crash, belongs into our log.
 static void stderr_log(int fd)
 {
-    char text[STDERR_LIMIT_BYTES + 1];
+    char text[STDERR_LIMIT_BYTES];
     ssize_t length = pread(fd, text, STDERR_LIMIT_BYTES, 0);
     if (length <= 0)
         return;
-    text[length] = '\0';
-    log_warning("the guardian wrote to its stderr", LOG_STR("text", text));
+    OWNED(arena_done) Arena arena = {0};
+    size_t shown = 0;
+    const char *masked = secret_mask_cut(&arena, text, (size_t)length, &shown);
+    log_warning("the guardian wrote to its stderr",
+                LOG_STR("text", arena_strndup(&arena, masked, shown)));
 }
 
 void guardian_end(Guardian **guardian)

@@ -146,10 +146,11 @@ void http_error(Arena *arena, HttpResponse *response, const Err *err)
 void http_refuse(Arena *arena, HttpResponse *response, int status, const char *hint,
                  const char *format, ...)
 {
-    Err err = {.kind = status >= 500 ? ERR_TRANSIENT : ERR_INPUT};
+    Err err = {0};
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(err.message, sizeof err.message, format, args);
+    (void)err_set(&err, status >= 500 ? ERR_TRANSIENT : ERR_INPUT, "%s",
+                  arena_vprintf(arena, format, args));
     va_end(args);
     if (hint != NULL)
         (void)err_hint(&err, "%s", hint);

@@ -217,41 +217,66 @@ static const char *conninfo_value(Arena *arena, const char *text)
     return value;
 }
 
-// Each value of password= (and sslpassword=) in a connection string or a URI's query.
+// Each value of password= (and sslpassword=) as a connection string has it, and as a URI's query has it:
+// a password may hold "://", and a URI may be an argument of something else.
 static void password_key_register(Arena *arena, const char *text)
 {
-    static const char key[] = "password";
+    static const char key[] = "password", blank[] = " \t\r\n";
     bool uri = strstr(text, "://") != NULL;
     for (const char *at = strstr(text, key); at != NULL; at = strstr(at, key)) {
+        bool query = uri && at > text && strchr("?&", at[-1]) != NULL;
         at += sizeof key - 1;
-        at += uri ? 0 : strspn(at, " \t\r\n");
-        if (*at != '=')
+        const char *equals = at + strspn(at, blank);
+        if (*equals != '=')
             continue;
-        at++;
-        at += uri ? 0 : strspn(at, " \t\r\n");
-        if (uri)
-            password_register(arena, at, strcspn(at, "&"));
-        else
-            needle_add_spellings(arena, conninfo_value(arena, at));
+        const char *value = equals + 1 + strspn(equals + 1, blank);
+        if (!query)
+            needle_add_spellings(arena, conninfo_value(arena, value));
+        if (uri && equals == at)
+            password_register(arena, at + 1, strcspn(at + 1, "&"));
     }
 }
 
+// What is in front of an @: the password, or, where there is none, what is a user to libpq and a token to
+// git's servers. One that is too short to be masked anywhere is masked where it stands.
+static void userinfo_register(Arena *arena, const char *authority, const char *at, bool web)
+{
+    size_t length = (size_t)(at - authority);
+    const char *colon = memchr(authority, ':', length);
+    const char *password = colon != NULL ? colon + 1 : authority;
+    size_t left = (size_t)(at - password);
+    size_t user = colon != NULL ? (size_t)(colon - authority) : length;
+    bool token =
+        web && (user == length || left == 0 || strncmp(password, "x-oauth-basic@", left + 1) == 0);
+    if (colon != NULL && left > 0)
+        password_register(arena, password, left);
+    if (token)
+        password_register(arena, authority, user);
+    if ((token || colon != NULL) && (token ? user : left) < SHORTEST_MASKED)
+        needle_add(arena_printf(arena, "//%.*s@", (int)length, authority));
+}
+
 // The password of scheme://user:password@host, as written and decoded. libpq ends it at the first @,
-// others at the last before the path: both are kept.
+// others at the last before the path, and whoever forgot to encode a / meant the last of all.
 static void uri_password_register(Arena *arena, const char *uri)
 {
-    const char *authority = strstr(uri, "://");
-    if (authority == NULL)
+    const char *scheme_end = strstr(uri, ":/");
+    if (scheme_end == NULL)
         return;
-    authority += 3;
+    bool web = scheme_end - uri >= 4 &&
+               (strncmp(scheme_end - 4, "http", 4) == 0 ||
+                (scheme_end - uri >= 5 && strncmp(scheme_end - 5, "https", 5) == 0));
+    const char *authority = scheme_end + 1 + strspn(scheme_end + 1, "/");
     size_t length = strcspn(authority, "/");
+    const char *first = memchr(authority, '@', length);
     const char *last = memrchr(authority, '@', length);
-    const char *colon = last == NULL ? NULL : memchr(authority, ':', (size_t)(last - authority));
-    if (colon == NULL)
-        return;
-    const char *first = memchr(colon, '@', (size_t)(last - colon) + 1);
-    password_register(arena, colon + 1, (size_t)(first - colon - 1));
-    password_register(arena, colon + 1, (size_t)(last - colon - 1));
+    const char *farthest = strrchr(authority, '@');
+    if (first != NULL)
+        userinfo_register(arena, authority, first, web);
+    if (last != first)
+        userinfo_register(arena, authority, last, web);
+    if (farthest != last && memchr(authority, ':', length) != NULL)
+        userinfo_register(arena, authority, farthest, false);
 }
 
 Secret secret_make(Arena *arena, const char *value)
@@ -265,52 +290,77 @@ Secret secret_make(Arena *arena, const char *value)
     return (Secret){.reveal = arena_strdup(arena, value)};
 }
 
-// The longest needle that starts at `at`; 0 when none does.
-static size_t needle_match(const char *at, size_t left)
+void secret_address(const char *text)
 {
+    OWNED(arena_done) Arena scratch = {0};
+    uri_password_register(&scratch, text);
+    password_key_register(&scratch, text);
+}
+
+typedef struct {
+    const char *text;
+    size_t length;
+    bool cut; // it goes on, unseen: at its end the beginning of a needle counts as one
+} Masking;
+
+// The length of the longest needle that starts at `at`; 0 when none does.
+static size_t needle_match(const Masking *masking, size_t at)
+{
+    const char *from = masking->text + at;
+    size_t left = masking->length - at;
     size_t longest = 0;
-    for (size_t i = left >= 2 ? *head_of(at) : 0; i != 0; i = needles[i - 1].next) {
+    for (size_t i = left >= 2 ? *head_of(from) : 0; i != 0; i = needles[i - 1].next) {
         const Needle *needle = &needles[i - 1];
-        if (needle->length > longest && needle->length <= left &&
-            memcmp(at, needle->text, needle->length) == 0)
-            longest = needle->length;
+        size_t seen = needle->length > left && masking->cut ? left : needle->length;
+        if (seen > longest && seen <= left && memcmp(from, needle->text, seen) == 0)
+            longest = seen;
     }
     return longest;
 }
 
-// `text` from its first secret on. What several secrets cover together is one gap: where two overlap, the
-// rest of the second must not stay.
-static void mask_from(Buf *buf, const char *text, size_t length, size_t first)
+// The text from its first secret on. What several secrets cover together is one gap: where two overlap,
+// the rest of the second must not stay.
+static void mask_from(Buf *buf, const Masking *masking, size_t first)
 {
     size_t until = 0;
-    (void)buf_add(buf, text, first);
-    for (size_t i = first; i < length; i++) {
-        size_t skip = needle_match(text + i, length - i);
+    (void)buf_add(buf, masking->text, first);
+    for (size_t i = first; i < masking->length; i++) {
+        size_t skip = needle_match(masking, i);
         bool inside = i < until;
         if (skip > 0 && !inside)
             (void)buf_puts(buf, "***");
         until = i + skip > until ? i + skip : until;
         if (skip == 0 && !inside)
-            (void)buf_add(buf, text + i, 1);
+            (void)buf_add(buf, masking->text + i, 1);
     }
 }
 
-const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length)
+static const char *mask(Arena *arena, const Masking *masking, size_t *ret_length)
 {
     (void)pthread_mutex_lock(&needles_lock);
     size_t first = 0;
-    while (first < length && needle_match(text + first, length - first) == 0)
+    while (first < masking->length && needle_match(masking, first) == 0)
         first++;
-    const char *masked = text;
-    *ret_length = length;
-    if (first < length) {
-        Buf buf = buf_init(arena, length + 1); // no secret is shorter than what stands for it
-        mask_from(&buf, text, length, first);
+    const char *masked = masking->text;
+    *ret_length = masking->length;
+    if (first < masking->length) {
+        Buf buf = buf_init(arena, masking->length + 2); // only what is cut may be shorter than ***
+        mask_from(&buf, masking, first);
         masked = buf.text;
         *ret_length = buf.length;
     }
     (void)pthread_mutex_unlock(&needles_lock);
     return masked;
+}
+
+const char *secret_mask(Arena *arena, const char *text, size_t length, size_t *ret_length)
+{
+    return mask(arena, &(Masking){text, length, false}, ret_length);
+}
+
+const char *secret_mask_cut(Arena *arena, const char *text, size_t length, size_t *ret_length)
+{
+    return mask(arena, &(Masking){text, length, true}, ret_length);
 }
 
 void secret_env_add(const char *name)

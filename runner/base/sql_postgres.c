@@ -1,6 +1,7 @@
 // The store on PostgreSQL, for several daemons at one: the texts of SQLite, one writer at a time.
 
 #include "runner/base/failpoint.h"
+#include "runner/base/secret.h"
 #include "runner/base/sql_driver.h"
 
 #include <inttypes.h>
@@ -50,6 +51,9 @@ static bool server_error(const Server *at, const PGresult *result, const char *w
     if (text == NULL)
         text = PQerrorMessage(at->connection);
     ErrKind kind = lost ? ERR_TRANSIENT : state != NULL ? kind_of(state) : ERR_REMOTE;
+    OWNED(arena_done) Arena arena = {0};
+    size_t whole = 0; // masked before it is cut at a line's end, which a secret may hold
+    text = secret_mask(&arena, text, strlen(text), &whole);
     (void)err_set(err, kind, "store: %s: %.*s", what, (int)strcspn(text, "\n"), text);
     if (state != NULL)
         (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", state);

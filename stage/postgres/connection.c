@@ -4,6 +4,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/failpoint.h"
 #include "runner/base/log.h"
+#include "runner/base/secret.h"
 
 #include <errno.h>
 #include <libpq-fe.h>
@@ -57,7 +58,9 @@ static void result_done(PGresult **result)
 // libpq's messages end with a newline, and may have several lines.
 static const char *one_line(Arena *arena, const char *text)
 {
-    char *line = arena_strdup(arena, text != NULL ? text : "");
+    size_t whole = 0; // masked before white space in a secret is changed
+    const char *shown = text != NULL ? secret_mask(arena, text, strlen(text), &whole) : "";
+    char *line = arena_strdup(arena, shown);
     size_t length = strlen(line);
     while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == ' '))
         line[--length] = '\0';

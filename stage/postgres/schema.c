@@ -3,6 +3,7 @@
 #include "runner/base/failpoint.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
+#include "runner/base/secret.h"
 #include "runner/base/spawn.h"
 
 #include <dirent.h>
@@ -124,6 +125,15 @@ static const char *first_errors(Arena *arena, const char *text)
     return copy;
 }
 
+// Before anything is cut out of it.
+static char *errors_masked(Arena *arena, const char *text)
+{
+    size_t length = strlen(text);
+    const char *masked =
+        (length < OUTPUT_MAX ? secret_mask : secret_mask_cut)(arena, text, length, &length);
+    return arena_strndup(arena, masked, length);
+}
+
 static bool tool_collect(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,
                          Arena *arena, char **ret_errors, ChildEnd *ret_end, Err *err)
 {
@@ -132,7 +142,10 @@ static bool tool_collect(const char *const *argv, const ConnectionProfile *profi
     if (!environment_of(profile, arena, &env, err))
         return false;
     SpawnSpec spec = {.argv = argv, .env_extra = env};
-    return spawn_collect(&spec, timeout_ms, OUTPUT_MAX, arena, &out, ret_errors, ret_end, err);
+    if (!spawn_collect(&spec, timeout_ms, OUTPUT_MAX, arena, &out, ret_errors, ret_end, err))
+        return false;
+    *ret_errors = errors_masked(arena, *ret_errors);
+    return true;
 }
 
 static bool tool_run(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,

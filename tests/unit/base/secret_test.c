@@ -2,6 +2,9 @@
 
 #include "runner/base/crypto.h"
 #include "runner/base/err.h"
+#include "runner/base/file.h"
+#include "runner/base/json.h"
+#include "runner/base/log.h"
 #include "runner/base/secret.h"
 
 #include <ctype.h>
@@ -11,6 +14,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -118,7 +123,7 @@ static void variables_that_hold_one_are_known(void **state)
 
 // --- any secret, however it is spelled -------------------------------------------------------
 
-enum { ROUNDS = 400, FORMS = 10 };
+enum { ROUNDS = 250, FORMS = 10 };
 
 static const char *random_secret(Arena *arena, unsigned *seed)
 {
@@ -227,6 +232,160 @@ static void no_spelling_of_any_secret_is_left(void **state)
     }
 }
 
+// --- cut at any place --------------------------------------------------------------------------
+
+// What any spelling of it begins and ends with; no masker leaves either.
+static const char front[] = "Kq7Vx", back[] = "Zw9Jp";
+
+static const char *edged_secret(Arena *arena, unsigned *seed)
+{
+    return arena_printf(arena, "%s%s%s", front, random_secret(arena, seed), back);
+}
+
+static void assert_no_edge(const char *text, unsigned round)
+{
+    if (strstr(text, "Kq7V") != NULL || strstr(text, "w9Jp") != NULL)
+        fail_msg("round %u: %s", round, text);
+}
+
+// The first `length` bytes, as who reads up to a limit gets them.
+static void a_text_that_was_cut_keeps_no_beginning_of_a_secret(void **state)
+{
+    (void)state;
+    unsigned seed = 77001;
+    for (unsigned round = 0; round < 60; round++) {
+        OWNED(arena_done) Arena arena = {0};
+        const char *secret = edged_secret(&arena, &seed);
+        const char *forms[FORMS];
+        secret_register(&arena, secret, (int)(round % 4));
+        forms_fill(&arena, secret, forms);
+        for (size_t i = 0; i < FORMS; i++) {
+            const char *text = arena_printf(&arena, "said: %s%s and so on", forms[i],
+                                            round % 3 == 0 ? forms[(i + 1) % FORMS] : "");
+            for (size_t cut = 0; cut <= strlen(text); cut++) {
+                size_t length = 0;
+                const char *masked = secret_mask_cut(&arena, text, cut, &length);
+                assert_no_edge(arena_strndup(&arena, masked, length), round);
+            }
+        }
+        secret_forget_all();
+    }
+}
+
+static void what_was_not_cut_inside_a_secret_is_kept_whole(void **state)
+{
+    (void)state;
+    OWNED(arena_done) Arena arena = {0};
+    (void)secret_make(&arena, "abcdef-abc");
+    static const struct {
+        const char *text, *masked;
+    } ends[] = {{"it is abcdef-abc", "it is ***"},
+                {"it is abcd", "it is ***"},
+                {"it is ab", "it is ***"},
+                {"it is a", "it is a"},
+                {"it is abx", "it is abx"},
+                {"abcdef-abcde", "***"},
+                {"", ""}};
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        size_t length = 0;
+        const char *masked = secret_mask_cut(&arena, ends[i].text, strlen(ends[i].text), &length);
+        assert_string_equal(arena_strndup(&arena, masked, length), ends[i].masked);
+    }
+    secret_forget_all();
+}
+
+// Every text of an Err has a size at which it is cut: secrets lie across each of them.
+static void an_error_is_cut_through_no_secret(void **state)
+{
+    (void)state;
+    static const int sizes[] = {512, 1024, 1536};
+    unsigned seed = 77002;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        OWNED(arena_done) Arena arena = {0};
+        const char *secret = edged_secret(&arena, &seed);
+        const char *forms[FORMS];
+        secret_register(&arena, secret, (int)(round % 4));
+        forms_fill(&arena, secret, forms);
+        const char *form = forms[(size_t)rand_r(&seed) % FORMS];
+        int filler = sizes[round % 3] - (int)strlen(form) + rand_r(&seed) % (int)strlen(form);
+        Err err = {0}, other = {0};
+        (void)err_errno(&other, 5, "%0*d%s%s", filler > 0 ? filler : 1, 0, form, form);
+        (void)err_set(&err, ERR_REMOTE, "%0*d%s%s", filler > 0 ? filler : 1, 0, form, form);
+        (void)err_note(&err, "%0*d%s", filler % 600 > 0 ? filler % 600 : 1, 0, form);
+        (void)err_note(&err, "%s", other.message);
+        (void)err_hint(&err, "%0*d%s", filler % 600 > 0 ? filler % 600 : 1, 0, form);
+        assert_no_edge(err.message, round);
+        assert_no_edge(err.hint, round);
+        assert_no_edge(other.message, round);
+        secret_forget_all();
+    }
+}
+
+// A line of the log, spool or stream in pieces of any size: what a reader has so far, and what it has in
+// the end.
+static void no_piece_of_a_line_shows_a_secret(void **state)
+{
+    (void)state;
+    unsigned seed = 77003;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        OWNED(arena_done) Arena arena = {0};
+        OWNED(fd_close) int fd = memfd_create("lines", MFD_CLOEXEC);
+        const char *secret = edged_secret(&arena, &seed);
+        const char *forms[FORMS];
+        secret_register(&arena, secret, (int)(round % 4));
+        forms_fill(&arena, secret, forms);
+        log_open(fd, round % 2 == 0 ? LOG_FORM_JSON : LOG_FORM_TEXT, LOG_INFO);
+        const char *form = forms[(size_t)rand_r(&seed) % FORMS];
+        const char *text = arena_printf(&arena, "%0*d%s%s", 1 + rand_r(&seed) % 3000, 0, form,
+                                        rand_r(&seed) % 2 == 0 ? form : "");
+        log_info(text, LOG_STR("field", text), LOG_STR("secret", secret));
+        OWNED(json_done)
+        json_t *line = json_pack("{s:s, s:{s:[s, s]}}", "text", text, "in", "list", secret, text);
+        Err err = {0};
+        assert_true(log_line("progress", line, &err));
+        char piece[512];
+        for (off_t at = 0;;) {
+            ssize_t length = pread(fd, piece, 1 + (size_t)rand_r(&seed) % (sizeof piece - 1), at);
+            if (length <= 0)
+                break;
+            at += 1 + rand_r(&seed) % (int)length; // the next overlaps it
+            assert_no_edge(arena_strndup(&arena, piece, (size_t)length), round);
+        }
+        secret_forget_all();
+    }
+    log_open(STDERR_FILENO, LOG_FORM_TEXT, LOG_INFO);
+}
+
+static void an_address_is_shown_without_what_opens_it(void **state)
+{
+    (void)state;
+    static const Case addresses[] = {
+        {"https://ada:s3cret-1@h/x.git", "https://ada:s3cret-1@h/x.git", "https://ada:***@h/x.git"},
+        {"https://gh-token-1@h/x.git", "https://gh-token-1@h/x.git", "https://***@h/x.git"},
+        {"https://gh-token-1:@h/x", "https://gh-token-1:@h/x", "https://***:@h/x"},
+        {"https://gh-token-1:x-oauth-basic@h/x", "gh-token-1", "***"},
+        {"https://ada:s3/cret-1@h/x", "https://ada:s3/cret-1@h/x", "https://ada:***@h/x"},
+        {"--repo=https://ada:s3cret-1@h", "s3cret-1", "***"},
+        {"https:/ada:s3cret-1@h/x", "s3cret-1", "***"},
+        {"http://a:b@h/x", "http://a:b@h/x", "http:***h/x"},
+        {"postgresql://ada:pw@h/d", "postgresql://ada:pw@h/d", "postgresql:***h/d"},
+        {"postgresql://ada:s3cr%65t-1@h/d", "s3cret-1 at h/d", "*** at h/d"},
+        {"postgresql://ada@h/d?password=s3cret-1", "s3cret-1 of ada", "*** of ada"},
+        {"postgresql://adalovelace@h/d", "adalovelace", "adalovelace"},
+        {"ssh://deployer@h/x.git", "ssh://deployer@h/x.git", "ssh://deployer@h/x.git"},
+        {"https://h:8443/acme/x.git", "https://h:8443/acme/x.git", "https://h:8443/acme/x.git"},
+        {"nothing of the kind", "nothing of the kind", "nothing of the kind"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
+        OWNED(arena_done) Arena arena = {0};
+        secret_address(addresses[i].secret);
+        size_t length = 0;
+        const char *text = addresses[i].text;
+        assert_string_equal(secret_mask(&arena, text, strlen(text), &length), addresses[i].masked);
+        secret_forget_all();
+    }
+}
+
 static void no_secret_is_no_secret(void **state)
 {
     (void)state;
@@ -261,6 +420,11 @@ int main(void)
         cmocka_unit_test(an_error_is_masked_before_it_is_cut),
         cmocka_unit_test(variables_that_hold_one_are_known),
         cmocka_unit_test(no_spelling_of_any_secret_is_left),
+        cmocka_unit_test(a_text_that_was_cut_keeps_no_beginning_of_a_secret),
+        cmocka_unit_test(what_was_not_cut_inside_a_secret_is_kept_whole),
+        cmocka_unit_test(an_error_is_cut_through_no_secret),
+        cmocka_unit_test(no_piece_of_a_line_shows_a_secret),
+        cmocka_unit_test(an_address_is_shown_without_what_opens_it),
         cmocka_unit_test(no_secret_is_no_secret),
         cmocka_unit_test(a_secret_is_masked_after_its_arena_is_gone),
     };
