@@ -16,7 +16,8 @@ enum {
     GATE_MS = 3000,         // for the poolers to be quiet; nobody is held
     COMMIT_GRACE_MS = 1000, // a COMMIT that is under way is not given up at once
     LOCK_MS = 200,
-    CONNECT_MS = 1000
+    CONNECT_MS = 1000,
+    PATIENT_MS = 10000
 };
 
 static const char *const end_names[] = {"committed", "aborted", "needs_operator"};
@@ -63,14 +64,15 @@ bool switch_connect(const SwitchSide *side, Connection **connection, Err *err)
     if (*connection != NULL && connection_alive(*connection))
         return true;
     connection_close(connection);
-    return connection_open(&(ConnectionSpec){.uri = side->profile->uri,
-                                             .what = side->what,
-                                             .purpose = "guardian",
-                                             .connect_timeout_ms = CONNECT_MS,
-                                             .lock_timeout_ms = LOCK_MS,
-                                             .uncancellable = true,
-                                             .abrupt = true},
-                           connection, err);
+    return connection_open(
+        &(ConnectionSpec){.uri = side->profile->uri,
+                          .what = side->what,
+                          .purpose = "guardian",
+                          .connect_timeout_ms = side->patient ? PATIENT_MS : CONNECT_MS,
+                          .lock_timeout_ms = LOCK_MS,
+                          .uncancellable = true,
+                          .abrupt = true},
+        connection, err);
 }
 
 bool switch_side_open(SwitchSide *side, Err *err)
@@ -171,10 +173,12 @@ bool switch_open(const StageRequest *request, const char *direction, Arena *aren
     work->to.profile = switch_to(request, direction);
     work->from.what = side_what(arena, request, work->from.profile);
     work->to.what = side_what(arena, request, work->to.profile);
+    work->from.patient = work->to.patient = true;
     if (!open_all(work, err)) {
         switch_close(&work);
         return false;
     }
+    work->from.patient = work->to.patient = false;
     if (work->lane_count == 0) {
         switch_close(&work);
         return err_set(err, ERR_CONFLICT, "no %s lane of this run: nothing follows", direction);

@@ -8,6 +8,7 @@
 #include "runner/base/clock.h"
 #include "runner/base/failpoint.h"
 #include "runner/base/json.h"
+#include "stage/postgres/address.h"
 
 // Together GUARDIAN_BOUND_MS at most.
 enum {
@@ -279,19 +280,49 @@ static void read_lsn(Switch *work)
     connection_deadline(work->to.main, 0);
 }
 
+// An application's login, straight to where clients were sent. A pooler whose last login failed, on the side
+// that was left, tries the next one only after its server_login_retry.
+static bool lets_in(Switch *work)
+{
+    OWNED(connection_close) Connection *connection = NULL;
+    Err refused = {0};
+    Secret uri;
+    const TrafficAddress *to = &work->to_address;
+    return work->request->traffic.probe.reveal != NULL &&
+           address_at("probe", work->request->traffic.probe, to->host, to->port, to->database,
+                      &work->scratch, &uri, &refused) &&
+           connection_open(&(ConnectionSpec){.uri = uri,
+                                             .what = "an application's login",
+                                             .purpose = "probe",
+                                             .connect_timeout_ms = TRY_MS,
+                                             .uncancellable = true,
+                                             .abrupt = true},
+                           &connection, &refused);
+}
+
+static bool login_seen(Switch *work, int64_t resumed_ns, Err *err)
+{
+    // Clients that come back from a side that let nobody in wait for the pooler's next try to log in.
+    bool back = strcmp(work->direction, "reverse") == 0;
+    int64_t login_ms = back                            ? LOGIN_RETRY_MS
+                       : work->max_pause_ms > LOGIN_MS ? work->max_pause_ms
+                                                       : LOGIN_MS;
+    int64_t resumed_ms = resumed_ns / 1000000;
+    if (traffic_see_login(work->traffic, &work->to_address, resumed_ms + login_ms, err))
+        return true;
+    if (back || !lets_in(work))
+        return false;
+    err_clear(err);
+    return traffic_see_login(work->traffic, &work->to_address, resumed_ms + LOGIN_RETRY_MS, err);
+}
+
 // Nobody is held any more. That nobody is let in there does not undo the commit; whoever drives us may
 // go back.
 static void look_on(Switch *work, Err *ret_err)
 {
     Err err = {0};
     int64_t resumed_ns = clock_monotonic_ns();
-    // Clients that come back from a side that let nobody in wait for the pooler's next try to log in.
-    bool back = strcmp(work->direction, "reverse") == 0;
-    int64_t login_ms = back                            ? LOGIN_RETRY_MS
-                       : work->max_pause_ms > LOGIN_MS ? work->max_pause_ms
-                                                       : LOGIN_MS;
-    work->no_login =
-        !traffic_see_login(work->traffic, &work->to_address, resumed_ns / 1000000 + login_ms, &err);
+    work->no_login = !login_seen(work, resumed_ns, &err);
     switch_step_add(work, "login", resumed_ns);
     if (!work->no_login) {
         traffic_see_served(work->traffic, resumed_ns, resumed_ns / 1000000 + SERVED_MS);

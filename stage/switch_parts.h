@@ -12,6 +12,7 @@ enum { SWITCH_STEPS_MAX = 16 };
 typedef struct {
     const ConnectionProfile *profile;
     const char *what;  // "source orders-rds"
+    bool patient;      // nobody is held yet: a server that is busy gets time to answer
     Connection *main;  // the steps
     Connection *spare; // undoing them, whatever state the first is in (A7)
 } SwitchSide;
