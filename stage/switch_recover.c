@@ -269,8 +269,11 @@ bool switch_recover(const StageRequest *request, const char *direction, Arena *a
     work->from =
         (SwitchSide){.profile = switch_from(request, direction), .what = "the side that serves"};
     work->to = (SwitchSide){.profile = switch_to(request, direction), .what = "the other side"};
+    // A server that is slow to answer is not one that is gone: what stands there would be left undone.
+    work->from.patient = work->to.patient = true;
     Journal from = look(&work->from, request, direction, arena);
     Journal to = look(&work->to, request, direction, arena);
+    work->from.patient = work->to.patient = false;
     work->number = larger(from.number, to.number);
     int opposite = larger(from.opposite, to.opposite);
     bool settled = false, done = false;
