@@ -126,8 +126,9 @@ static void drive_add(Scheduler *scheduler, const char *run)
 {
     if (scheduler->count == scheduler->capacity) {
         scheduler->capacity = scheduler->capacity == 0 ? 16 : scheduler->capacity * 2;
-        scheduler->drives =
-            realloc(scheduler->drives, scheduler->capacity * sizeof *scheduler->drives);
+        // An array of pointers: NOLINTNEXTLINE(bugprone-sizeof-expression)
+        size_t bytes = scheduler->capacity * sizeof *scheduler->drives;
+        scheduler->drives = realloc(scheduler->drives, bytes);
         if (scheduler->drives == NULL)
             abort();
     }

@@ -158,7 +158,7 @@ static void needle_add_base64(Arena *arena, const char *text)
     for (size_t before = 0; before < 3; before++) {
         char *padded = arena_alloc(arena, before + length + 1);
         memset(padded, 'x', before);
-        memcpy(padded + before, text, length);
+        memcpy(padded + before, text, length + 1);
         char *coded = crypto_base64(arena, padded, before + length);
         size_t first = (before * 8 + 5) / 6;
         coded[(before + length) * 8 / 6] = '\0';
