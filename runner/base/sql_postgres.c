@@ -133,9 +133,9 @@ static bool run(Sql *sql, Arena *arena, const char *text, const SqlArg *args, si
     const char *values[ARGS_MAX];
     char numbers[ARGS_MAX][INT_BYTES];
     int used = args_used(text);
-    if (used > (int)arg_count || used > ARGS_MAX || (used > 0 && args == NULL))
+    if (used > (int)arg_count || used > ARGS_MAX)
         return err_set(err, ERR_INTERNAL, "store: an argument is missing: %s", text);
-    for (int i = 0; i < used; i++) {
+    for (int i = 0; i < used && args != NULL; i++) {
         types[i] = args[i].type == SQL_INT ? BIGINT_OID : TEXT_OID;
         values[i] = args[i].type == SQL_TEXT ? args[i].text : NULL;
         if (args[i].type != SQL_INT)
