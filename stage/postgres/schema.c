@@ -1,5 +1,6 @@
 #include "stage/postgres/schema.h"
 
+#include "runner/base/cancel.h"
 #include "runner/base/failpoint.h"
 #include "runner/base/json.h"
 #include "runner/base/log.h"
@@ -145,7 +146,8 @@ static bool tool_collect(const char *const *argv, const ConnectionProfile *profi
     if (!spawn_collect(&spec, timeout_ms, OUTPUT_MAX, arena, &out, ret_errors, ret_end, err))
         return false;
     *ret_errors = errors_masked(arena, *ret_errors);
-    return true;
+    // Whoever asks us to stop asks all of our process group: the tool has not failed by itself.
+    return (ret_end->exited && ret_end->exit_code == 0) || cancel_check(err);
 }
 
 static bool tool_run(const char *const *argv, const ConnectionProfile *profile, int timeout_ms,
