@@ -129,15 +129,6 @@ bool engine_create(Engine *engine, const RunRequest *request, Arena *arena, char
 
 // --- driving ---------------------------------------------------------------------------------
 
-static json_t *parsed(const char *text)
-{
-    json_t *value = NULL;
-    Err unreadable = {0};
-    if (text[0] == '\0' || !json_parse("store", text, strlen(text), &value, &unreadable))
-        return NULL;
-    return value;
-}
-
 static json_t *stage_json(const StageRow *row)
 {
     char stamp[CLOCK_STAMP_BYTES];
@@ -151,9 +142,9 @@ static json_t *stage_json(const StageRow *row)
     }
     if (row->progress[0] != '\0')
         (void)json_object_set_new(stage, "progress", json_string(row->progress));
-    json_t *data = parsed(row->data);
+    json_t *data = json_kept(row->data);
     (void)json_object_set_new(stage, "data", data != NULL ? data : json_object());
-    json_t *error = parsed(row->error);
+    json_t *error = json_kept(row->error);
     if (error != NULL)
         (void)json_object_set_new(stage, "error", error);
     return stage;
@@ -187,7 +178,7 @@ static void put_stamp(json_t *object, const char *key, int64_t wall_ms)
 static int64_t way_back_until_ms(const RunRow *row, const json_t *list)
 {
     OWNED(arena_done) Arena arena = {0};
-    OWNED(json_done) json_t *document = parsed(row->document);
+    OWNED(json_done) json_t *document = json_kept(row->document);
     Migration migration;
     Err unreadable = {0};
     int64_t until_ms = 0;
@@ -228,7 +219,7 @@ static bool result_make(Engine *engine, const char *run, json_t **ret_result, Er
             json_object_get(result, "data"), "rollback",
             json_string(row.rollback == RUN_ROLLBACK_AUTOMATIC ? "automatic" : "asked"));
     json_t *error =
-        run_state_ended(row.state) && row.state != RUN_SUCCEEDED ? parsed(row.error) : NULL;
+        run_state_ended(row.state) && row.state != RUN_SUCCEEDED ? json_kept(row.error) : NULL;
     if (error != NULL)
         (void)json_object_set_new(result, "error", error);
     *ret_result = result;
@@ -388,7 +379,7 @@ static bool row_json(Engine *engine, const RunRow *row, json_t **ret_run, Err *e
     put_stamp(run, "created_at", row->created_ms);
     put_stamp(run, "ended_at", row->ended_ms);
     put_stamp(run, "way_back_until", way_back_until_ms(row, list));
-    json_t *error = parsed(row->error);
+    json_t *error = json_kept(row->error);
     if (error != NULL)
         (void)json_object_set_new(run, "error", error);
     *ret_run = run;

@@ -88,14 +88,6 @@ static const char *status_of(const CallRow *call, const PipelineLook *look)
 
 // --- what is said of it ----------------------------------------------------------------------
 
-static json_t *parsed(const char *text)
-{
-    json_t *value = NULL;
-    Err unreadable = {0};
-    return text[0] != '\0' && json_parse("store", text, strlen(text), &value, &unreadable) ? value
-                                                                                           : NULL;
-}
-
 static const char *cut(Arena *arena, const char *text)
 {
     size_t length = strnlen(text, PROGRESS_MOST);
@@ -113,7 +105,7 @@ static const char *error_of(const PipelineLook *look)
 static const char *progress_of(const CallRow *call, const PipelineLook *look, const char *status,
                                Arena *arena)
 {
-    OWNED(json_done) json_t *error = parsed(error_of(look));
+    OWNED(json_done) json_t *error = json_kept(error_of(look));
     const RunRow *run = &look->run;
     if (call->nothing_to_do)
         return "the applications are on the source";
@@ -136,7 +128,7 @@ static const char *progress_of(const CallRow *call, const PipelineLook *look, co
 // Numbers and words; lists and objects only where they are small.
 static json_t *small_data(const char *text)
 {
-    OWNED(json_done) json_t *data = parsed(text);
+    OWNED(json_done) json_t *data = json_kept(text);
     json_t *small = json_object();
     const char *key;
     json_t *value;
@@ -161,7 +153,7 @@ static json_t *result_of(const PipelineLook *look, const char *status)
     if (!pipeline_status_ended(status))
         return result;
     OWNED(json_done) json_t *data = small_data(look->stage->data);
-    OWNED(json_done) json_t *error = parsed(error_of(look));
+    OWNED(json_done) json_t *error = json_kept(error_of(look));
     if (strlen(json_text(&arena, data)) <= RESULT_MOST)
         (void)json_object_set(result, "data", data);
     if (error != NULL && strcmp(status, "SUCCEEDED") != 0) {
@@ -179,7 +171,7 @@ static bool request_answer(Store *store, const CallRow *call, Arena *arena,
     RequestRow request;
     if (!store_request_load(store, arena, call->request, &request, err))
         return false;
-    OWNED(json_done) json_t *error = parsed(request.error);
+    OWNED(json_done) json_t *error = json_kept(request.error);
     const char *why = json_get_string(error, "message", "");
     bool failed = request.state == REQUEST_FAILED;
     bool cancelled = failed && strcmp(json_get_string(error, "kind", ""), "cancelled") == 0;

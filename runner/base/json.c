@@ -21,6 +21,14 @@ bool json_parse(const char *what, const char *text, size_t length, json_t **ret_
     return true;
 }
 
+json_t *json_kept(const char *text)
+{
+    json_t *value = NULL;
+    Err unreadable = {0};
+    return text[0] != '\0' && json_parse("kept", text, strlen(text), &value, &unreadable) ? value
+                                                                                          : NULL;
+}
+
 static char *json_dump(Arena *arena, const json_t *value, size_t flags)
 {
     char *text = json_dumps(value, flags | JSON_ENCODE_ANY);

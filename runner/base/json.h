@@ -10,6 +10,8 @@
 
 void json_done(json_t **value); // for OWNED; NULL-safe
 bool json_parse(const char *what, const char *text, size_t length, json_t **ret_value, Err *err);
+// A text that was written by us, "" for nothing; NULL where there is none or it cannot be read. New reference.
+json_t *json_kept(const char *text);
 char *json_text(Arena *arena, const json_t *value);   // compact, sorted keys: canonical
 char *json_pretty(Arena *arena, const json_t *value); // for people
 // A string whatever its bytes: what is not UTF-8 becomes U+FFFD (server messages, cut texts); NULL: null.
